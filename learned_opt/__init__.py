@@ -1,0 +1,29 @@
+"""Learned optimizers: train them, trust them, use them. Start with `load`, `Star` or the command `learned-opt`."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from learned_opt.adam import LearnableAdam
+    from learned_opt.base import LearnedOptimizer
+    from learned_opt.checkpoints.load import load
+    from learned_opt.errors import UsageError
+    from learned_opt.star import Star, black_box_mlp
+
+__all__ = ["LearnableAdam", "LearnedOptimizer", "Star", "UsageError", "black_box_mlp", "load"]
+
+# Imported on first use, so that the command line answers before JAX has loaded.
+_HOMES = {
+    "LearnableAdam": "learned_opt.adam",
+    "LearnedOptimizer": "learned_opt.base",
+    "Star": "learned_opt.star",
+    "UsageError": "learned_opt.errors",
+    "black_box_mlp": "learned_opt.star",
+    "load": "learned_opt.checkpoints.load",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'learned_opt' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

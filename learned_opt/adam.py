@@ -1,0 +1,40 @@
+"""Adam with meta-learned hyperparameters: the smallest learned optimizer, and a check on every estimator."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt.base import Theta
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnableAdam:
+    """`optax.adam` whose learning rate, two betas and epsilon are four meta-parameters in log space.
+
+    `rate = learning_rate * exp(exponent_scale * theta)`, the same for `1 - b1`, `1 - b2` and `eps`; all thetas start at
+    zero. `exponent_scale` makes one unit of theta worth a comparable change for perturbation-based estimators.
+    """
+
+    learning_rate: float = 1e-3
+    b1: float = 0.9
+    b2: float = 0.999
+    eps: float = 1e-8
+    exponent_scale: float = 10.0
+
+    def init(self, key: jax.Array) -> Theta:
+        """Zeros: the given hyperparameters. `key` is not used."""
+        del key
+        return {name: jnp.zeros(()) for name in ("learning_rate", "one_minus_b1", "one_minus_b2", "eps")}
+
+    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
+        """`optax.adam` at the hyperparameters that `theta` stands for; betas are kept in [0, 1)."""
+        factor = {name: jnp.exp(self.exponent_scale * leaf) for name, leaf in theta.items()}
+        adam = optax.adam(
+            self.learning_rate * factor["learning_rate"],
+            b1=jnp.clip(1 - (1 - self.b1) * factor["one_minus_b1"], 0, 1 - 1e-6),
+            b2=jnp.clip(1 - (1 - self.b2) * factor["one_minus_b2"], 0, 1 - 1e-6),
+            eps=self.eps * factor["eps"],
+        )
+        return optax.with_extra_args_support(adam)

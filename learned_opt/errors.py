@@ -1,0 +1,16 @@
+"""The one exception for bad input, shown to a person as one line."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(ValueError):
+    """Bad input from a person: one line with what was given and what is accepted. The command line exits with status 2."""
+
+
+def unknown(what: str, given: str, accepted: Iterable[str]) -> UsageError:
+    """The error for a name that is not one of `accepted`, with near misses suggested."""
+    names = sorted(accepted)
+    near = difflib.get_close_matches(given, names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}? " if near else ""
+    return UsageError(f"unknown {what} {given!r}: {hint}accepted: {', '.join(names)}")

@@ -1,0 +1,212 @@
+"""STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from learned_opt import errors, features, statistics
+from learned_opt.base import Theta
+from learned_opt.statistics import Statistics
+
+Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
+Preconditioner = Literal["none", "second-moment", "rms"]
+
+
+class StarState(NamedTuple):
+    """Number of updates so far, and the `Statistics` of every tensor, in the tree of the parameters."""
+
+    count: jax.Array
+    statistics: Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class Star:
+    """The STAR optimizer; `Star()` is the full preset and every stabiliser has a switch. 207 meta-parameters.
+
+    For each parameter p with gradient g, an MLP shared by all tensors maps 39 features to heads d, a, a_n, a_r, and
+
+        black box  b = step_scale * d * exp(exponent_scale * a) * P
+        nominal    n = nominal_scale * exp(exponent_scale * a_n) * N
+        decay      r = 1 - weight_decay * exp(exponent_scale * a_r)
+        p'         = r p - b - n
+
+    with N the nominal direction and P the output preconditioner. The third stabiliser of the paper, weight decay on the
+    meta-parameters, belongs to meta-training. Statistics are bias-corrected, which the published code does not do: the
+    first steps are better with it.
+
+    Attributes:
+        nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
+        preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of the
+            Adam-AggMo direction, which bounds the black box by the nominal term; `none`: 1.
+        learned_magnitude: whether the black box has the head a.
+        average_magnitude: whether a is averaged over its tensor.
+        average_nominal_magnitude: whether a_n is averaged over its tensor.
+        weight_decay: at most this share of a parameter is removed in one step (at exp(.) = 1); 0 removes the head.
+        bias_correction: divide every running average by `1 - decay^t`.
+        hidden: widths of the hidden layers.
+        step_scale, nominal_scale, exponent_scale: published values, 1e-3 each.
+        feature_eps: added to the mean square a feature is divided by. The published 1e-5 hides the features of tensors
+            with small gradients.
+        second_moment_eps: added to v under the root, in features and in the nominal term.
+        preconditioner_eps: the same in the `second-moment` preconditioner, where it bounds the first step of a
+            parameter whose gradient has been zero so far.
+    """
+
+    nominal: Nominal = "adam-aggmo"
+    preconditioner: Preconditioner = "second-moment"
+    learned_magnitude: bool = True
+    average_magnitude: bool = False
+    average_nominal_magnitude: bool = False
+    weight_decay: float = 1e-5
+    bias_correction: bool = True
+    hidden: tuple[int, ...] = (4, 4)
+    step_scale: float = 1e-3
+    nominal_scale: float = 1e-3
+    exponent_scale: float = 1e-3
+    feature_eps: float = 1e-18
+    second_moment_eps: float = 1e-16
+    preconditioner_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Refuses switches that do not exist."""
+        for name, accepted in (("nominal", get_args(Nominal)), ("preconditioner", get_args(Preconditioner))):
+            if getattr(self, name) not in accepted:
+                raise errors.unknown(f"value of Star.{name}", str(getattr(self, name)), accepted)
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the network's outputs, in order."""
+        switches = {
+            "direction": True,
+            "magnitude": self.learned_magnitude,
+            "nominal": self.nominal != "none",
+            "decay": self.weight_decay > 0,
+        }
+        return tuple(name for name, on in switches.items() if on)
+
+    def init(self, key: jax.Array) -> Theta:
+        """Weights from a truncated normal of deviation 1 / sqrt(fan-in), zero biases, published decays."""
+        sizes = (features.PER_PARAMETER + len(features.TIME_SCALES), *self.hidden, len(self.heads))
+        keys = jax.random.split(key, len(sizes) - 1)
+        initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+        network = {
+            f"layer_{i}": {"weights": initializer(k, (sizes[i], sizes[i + 1])), "biases": jnp.zeros(sizes[i + 1])}
+            for i, k in enumerate(keys)
+        }
+        return {"network": network, "decays": statistics.init_decays()}
+
+    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
+        """The optimizer. Its `update` needs `params`; statistics are kept in float32 or wider."""
+
+        def init(params: optax.Params) -> StarState:
+            def init_tensor(param: jax.Array) -> Statistics:
+                return statistics.init(statistics.largest_axis_last(jnp.asarray(param)), _working_dtype(param))
+
+            return StarState(jnp.zeros((), jnp.int32), jax.tree.map(init_tensor, params))
+
+        def update(
+            updates: optax.Updates, state: StarState, params: optax.Params | None = None, **extra: Any
+        ) -> tuple[optax.Updates, StarState]:
+            del extra
+            if params is None:
+                raise ValueError("STAR needs the parameters: call update(grads, state, params)")
+            count = optax.safe_increment(state.count)
+            leaves, structure = jax.tree.flatten(params)
+            results = [
+                self._update_tensor(theta, grad, param, stats, count)
+                for grad, param, stats in zip(
+                    structure.flatten_up_to(updates), leaves, structure.flatten_up_to(state.statistics), strict=True
+                )
+            ]
+            return (
+                structure.unflatten([update for update, _ in results]),
+                StarState(count, structure.unflatten([stats for _, stats in results])),
+            )
+
+        return optax.GradientTransformationExtraArgs(init, update)
+
+    def _update_tensor(
+        self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
+    ) -> tuple[jax.Array, Statistics]:
+        """The update of one tensor, in its dtype, and its new statistics."""
+        dtype = _working_dtype(param)
+        grad, wide_param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
+        stats = statistics.update(stats, grad, decay)
+        read = statistics.correct_bias(stats, decay, count.astype(dtype)) if self.bias_correction else stats
+        heads = self._heads(theta["network"], grad, wide_param, read, count)
+        update = -self._step(heads, grad, wide_param, read)
+        return statistics.restore_axes(update, jnp.shape(param)).astype(jnp.result_type(param)), stats
+
+    def _heads(
+        self, network: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
+    ) -> dict[str, jax.Array]:
+        """The outputs of the MLP, each with the tensor's shape."""
+        dtype = param.dtype
+        layers = [jax.tree.map(lambda x: jnp.asarray(x, dtype), network[f"layer_{i}"]) for i in range(len(network))]
+        inputs = features.parameter_features(grad, param, stats, self.second_moment_eps)
+        scales = jnp.stack([features.inverse_rms(feature, self.feature_eps) for feature in inputs])
+        # Scaling the weights normalises the features without a pass over them; time, being the same for every
+        # parameter, is a bias.
+        weights, time_weights = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
+        biases = layers[0]["biases"] + features.time_features(count, dtype) @ time_weights
+        channels = _dense(inputs, weights * scales[:, None], biases)
+        for layer in layers[1:]:
+            channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
+        return dict(zip(self.heads, channels, strict=True))
+
+    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, param: jax.Array, stats: Statistics) -> jax.Array:
+        """What is subtracted from the parameter: `b + n + (1 - r) p`."""
+
+        def magnitude(head: str, averaged: bool) -> jax.Array:
+            exponent = heads[head].mean() if averaged else heads[head]
+            return jnp.exp(self.exponent_scale * exponent)
+
+        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
+        adam_aggmo = stats.momenta.mean(0) * inverse_root
+        step = self.step_scale * heads["direction"]
+        if self.learned_magnitude:
+            step = step * magnitude("magnitude", self.average_magnitude)
+        if self.preconditioner == "second-moment":
+            step = step * jax.lax.rsqrt(stats.second_moment + self.preconditioner_eps)
+        elif self.preconditioner == "rms":
+            step = step * jnp.sqrt(jnp.mean(jnp.square(adam_aggmo)) + self.feature_eps)
+        if self.nominal != "none":
+            direction = {
+                "sgd": grad,
+                "momentum": stats.momenta[0],
+                "aggmo": stats.momenta.mean(0),
+                "adam": stats.momenta[0] * inverse_root,
+                "adam-aggmo": adam_aggmo,
+            }[self.nominal]
+            step = step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
+        if self.weight_decay > 0:
+            step = step + self.weight_decay * magnitude("decay", averaged=False) * param
+        return step
+
+
+def black_box_mlp(**options: Any) -> Star:
+    """The plain black-box MLP optimizer: STAR's statistics, features and network with every stabiliser off.
+
+    Two heads, `p' = p - step_scale * d * exp(exponent_scale * a)`; it shares code and features with STAR, so that a
+    comparison of the two measures the stabilisers and nothing else.
+    """
+    return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> list[jax.Array]:
+    """A linear layer over a list of arrays that broadcast together, one product for each shape among them."""
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for k, channel in enumerate(channels):
+        by_shape.setdefault(channel.shape, []).append(k)
+    outputs = sum(
+        jnp.tensordot(weights[jnp.asarray(ks)].T, jnp.stack([channels[k] for k in ks]), 1) for ks in by_shape.values()
+    )
+    return [output + bias for output, bias in zip(outputs, biases, strict=True)]
+
+
+def _working_dtype(param: jax.Array) -> jnp.dtype:
+    return jnp.promote_types(jnp.result_type(param), jnp.float32)

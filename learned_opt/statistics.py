@@ -1,0 +1,117 @@
+"""Running statistics of gradients with meta-learned decays: what STAR carries for each tensor (star.md, section 1)."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
+SECOND_MOMENT_DECAY = 0.999
+FACTORED_DECAYS = (0.9, 0.99, 0.999)
+LARGEST_DECAY = 1 - 1e-6  # float32 must still tell 1 - decay^t from zero
+FACTORED_EPS = 1e-30  # Adafactor's epsilon_1
+
+
+class Statistics(NamedTuple):
+    """Averages for one tensor, without bias correction.
+
+    momenta: `[3, *shape]`. second_moment: `[*shape]`. rows: `[3, *shape]`, the mean over the second largest dimension
+    (reduced to 1). cols: the same over the largest. Below rank 2 there is only the full diagonal: it stands in `rows`,
+    and `cols` is (). `shape` is the tensor's with its largest dimension last.
+    """
+
+    momenta: jax.Array
+    second_moment: jax.Array
+    rows: jax.Array
+    cols: jax.Array | tuple[()]
+
+
+class Decays(NamedTuple):
+    """Decay rates: momenta `[3]`, second_moment `[]`, factored `[3]`."""
+
+    momenta: jax.Array
+    second_moment: jax.Array
+    factored: jax.Array
+
+
+def init_decays() -> dict[str, jax.Array]:
+    """Seven meta-parameters that stand for the starting decays."""
+    return {"momenta": jnp.zeros(3), "second_moment": jnp.zeros(()), "factored": jnp.zeros(3)}
+
+
+def decays(theta: dict[str, jax.Array]) -> Decays:
+    """`decay = 1 - (1 - d0) exp(10 theta)`, clipped to [0, 1)."""
+
+    def decay(start: tuple[float, ...] | float, leaf: jax.Array) -> jax.Array:
+        return jnp.clip(1 - (1 - jnp.asarray(start, leaf.dtype)) * jnp.exp(10 * leaf), 0, LARGEST_DECAY)
+
+    return Decays(
+        decay(MOMENTUM_DECAYS, theta["momenta"]),
+        decay(SECOND_MOMENT_DECAY, theta["second_moment"]),
+        decay(FACTORED_DECAYS, theta["factored"]),
+    )
+
+
+def largest_axis_last(tensor: jax.Array) -> jax.Array:
+    """The layout everything else here expects: the largest dimension last, so that loops over it vectorise."""
+    return jnp.moveaxis(tensor, _largest_axis(tensor.shape), -1) if tensor.ndim > 1 else tensor
+
+
+def restore_axes(tensor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Undoes `largest_axis_last` for a tensor that had this shape."""
+    return jnp.moveaxis(tensor, -1, _largest_axis(shape)) if tensor.ndim > 1 else tensor
+
+
+def _largest_axis(shape: tuple[int, ...]) -> int:
+    return max(range(len(shape)), key=lambda axis: (shape[axis], axis))
+
+
+def second_axis(shape: tuple[int, ...]) -> int | None:
+    """With the largest dimension last, the axis of the second largest, later axes winning ties; None below rank 2."""
+    return _largest_axis(shape[:-1]) if len(shape) > 1 else None
+
+
+def init(param: jax.Array, dtype: jnp.dtype) -> Statistics:
+    """Zeros."""
+    axis = second_axis(param.shape)
+    momenta = jnp.zeros((3, *param.shape), dtype)
+    second_moment = jnp.zeros(param.shape, dtype)
+    if axis is None:
+        return Statistics(momenta, second_moment, jnp.zeros((3, *param.shape), dtype), ())
+    rows = jnp.zeros((3, *param.shape[:axis], 1, *param.shape[axis + 1 :]), dtype)
+    cols = jnp.zeros((3, *param.shape[:-1], 1), dtype)
+    return Statistics(momenta, second_moment, rows, cols)
+
+
+def update(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
+    """One step of every average."""
+    axis = second_axis(grad.shape)
+    square = jnp.square(grad)
+
+    def average(old: jax.Array, new: jax.Array, rate: jax.Array) -> jax.Array:
+        rate = rate.reshape(rate.shape + (1,) * new.ndim)
+        return rate * old + (1 - rate) * new
+
+    momenta = average(stats.momenta, grad, decay.momenta)
+    second_moment = average(stats.second_moment, square, decay.second_moment)
+    square = square + FACTORED_EPS
+    if axis is None:
+        return Statistics(momenta, second_moment, average(stats.rows, square, decay.factored), stats.cols)
+    rows = average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
+    cols = average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
+    return Statistics(momenta, second_moment, rows, cols)
+
+
+def correct_bias(stats: Statistics, decay: Decays, count: jax.Array) -> Statistics:
+    """Divides every average by `1 - decay^count`, as Adam does; `count` is the number of updates, at least 1."""
+
+    def correct(average: jax.Array, rate: jax.Array) -> jax.Array:
+        correction = 1 - rate**count
+        return average / correction.reshape(rate.shape + (1,) * (average.ndim - rate.ndim))
+
+    return Statistics(
+        correct(stats.momenta, decay.momenta),
+        correct(stats.second_moment, decay.second_moment),
+        correct(stats.rows, decay.factored),
+        () if isinstance(stats.cols, tuple) else correct(stats.cols, decay.factored),
+    )

@@ -1,0 +1,1 @@
+"""Unrolls, meta-gradients and the outer loop."""

@@ -1,0 +1,144 @@
+"""Many particles on many devices: the only place with `vmap` over particles and `pmap` over devices."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.experimental import multihost_utils
+
+from learned_opt import errors
+from learned_opt.base import Theta
+from learned_opt.meta_train.estimator import Estimate, EstimatorState, MetaGradientEstimator
+
+AXIS = "devices"
+
+
+class OuterState(NamedTuple):
+    """Meta-parameters and the state of the outer optimizer, the same on every device."""
+
+    theta: Theta
+    opt_state: optax.OptState
+
+
+class OuterSteps:
+    """Initialises and advances the particles of several estimators, and updates theta.
+
+    The particle axis is global: particle i draws from the same keys wherever it lives, so that the number of devices
+    changes results only by the order of a sum. Every estimator (one for each task family) has `particles` particles.
+    """
+
+    def __init__(
+        self,
+        estimators: Sequence[MetaGradientEstimator],
+        outer_optimizer: optax.GradientTransformation,
+        particles: int,
+        devices: Sequence[jax.Device] | None = None,
+    ) -> None:
+        """Uses `devices` (default: all, of every process), which must divide `particles`."""
+        self.devices = list(jax.devices() if devices is None else devices)
+        if particles % len(self.devices):
+            accepted = [n for n in range(1, len(self.devices)) if particles % n == 0]
+            raise errors.UsageError(
+                f"{particles} particles cannot be shared equally by {len(self.devices)} devices: "
+                f"accepted are device counts that divide the particles, such as {accepted[-1]}"
+            )
+        self.particles = particles
+        self.per_device = particles // len(self.devices)
+        self.outer_optimizer = outer_optimizer
+        self.mesh = jax.sharding.Mesh(np.asarray(self.devices), AXIS)
+        self.indices = self.scatter(np.arange(particles))
+        self._init = self._pmap(self._init_on_device, (None, None, None, 0), 0)
+        self._step = self._pmap(self._step_on_device, (None, None, 0, None, 0), (None, 0, None), donate_argnums=(1, 2))
+        self.estimators = self.replicate(tuple(estimators))
+
+    def init(self, key: jax.Array, theta: Theta) -> tuple[EstimatorState, ...]:
+        """Fresh particles, one state for each estimator; leading axes are devices and particles of a device."""
+        return self._init(self.estimators, jax.random.key_data(key), theta, self.indices)
+
+    def init_outer(self, theta: Theta) -> OuterState:
+        """A fresh outer optimizer."""
+        return self.replicate(OuterState(theta, self.outer_optimizer.init(theta)))
+
+    def replicate(self, tree: Any) -> Any:
+        """A copy on every device; arguments placed as results will be, or the second step would compile again."""
+        return jax.device_put(tree, jax.NamedSharding(self.mesh, jax.P()))
+
+    def step(
+        self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array
+    ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
+        """One truncation of every particle and one outer update. Consumes `outer` and `states`.
+
+        Wait for the result before the next call: queued steps of forced CPU devices can deadlock in their collectives.
+        """
+        return self._step(self.estimators, outer, states, jax.random.key_data(key), self.indices)
+
+    def gather(self, states: tuple[EstimatorState, ...]) -> Any:
+        """States as host arrays with one leading axis, the global particle axis; the same on every process."""
+        if jax.process_count() > 1:
+            states = multihost_utils.process_allgather(states, tiled=True)
+        return jax.tree.map(lambda x: np.asarray(x).reshape(-1, *x.shape[2:]), states)
+
+    def scatter(self, states: Any) -> tuple[EstimatorState, ...]:
+        """The inverse of `gather`, for any number of devices."""
+        return jax.device_put(
+            jax.tree.map(lambda x: x.reshape(len(self.devices), self.per_device, *x.shape[1:]), states),
+            jax.NamedSharding(self.mesh, jax.P(AXIS)),
+        )
+
+    def _pmap(self, function: Any, in_axes: Any, out_axes: Any, **options: Any) -> Any:
+        return jax.pmap(function, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices, **options)
+
+    def _init_on_device(self, estimators: Any, key_data: jax.Array, theta: Theta, indices: jax.Array) -> Any:
+        keys = jax.random.split(jax.random.wrap_key_data(key_data), len(estimators))
+        return tuple(
+            jax.vmap(estimator.init, (0, None))(_particle_keys(key, indices), theta)
+            for estimator, key in zip(estimators, keys, strict=True)
+        )
+
+    def _step_on_device(
+        self, estimators: Any, outer: OuterState, states: Any, key_data: jax.Array, indices: jax.Array
+    ) -> Any:
+        keys = jax.random.split(jax.random.wrap_key_data(key_data), len(estimators))
+        means, new_states = [], []
+        for estimator, state, key in zip(estimators, states, keys, strict=True):
+            estimates, state = jax.vmap(estimator.estimate, (None, 0, 0))(
+                outer.theta, state, _particle_keys(key, indices)
+            )
+            means.append(mean_over_particles(estimates))
+            new_states.append(state)
+        gradient, metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *means)
+        updates, opt_state = self.outer_optimizer.update(gradient, outer.opt_state, outer.theta)
+        theta = optax.apply_updates(outer.theta, updates)
+        metrics["gradient_norm"] = optax.global_norm(gradient)
+        metrics["update_norm"] = optax.global_norm(updates)
+        metrics["theta_norm"] = optax.global_norm(theta)
+        metrics["loss_per_task"] = jnp.stack([m["loss"] for _, m in means])
+        return OuterState(theta, opt_state), tuple(new_states), metrics
+
+
+def _particle_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
+    """A key for every particle of this device, by its global index."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
+
+
+def mean_over_particles(estimates: Estimate) -> tuple[Theta, dict[str, jax.Array]]:
+    """Mean gradient and metrics over all particles of all devices, each weighted by its inner steps.
+
+    Dropped particles have weight 0: they take no part in the mean, and their share is the metric `dropped`.
+    """
+    weight = estimates.weight.astype(jnp.float32)
+    total = jax.lax.psum(weight.sum(), AXIS)
+
+    def mean(x: jax.Array) -> jax.Array:
+        return jax.lax.psum(jnp.tensordot(weight.astype(x.dtype), x, 1), AXIS) / jnp.maximum(total, 1).astype(x.dtype)
+
+    metrics = {
+        "loss": mean(estimates.loss),
+        "clipped": mean(estimates.metrics["clipped"]),
+        "dropped": jax.lax.pmean(estimates.metrics["dropped"].mean(), AXIS),
+        "inner_steps": total,
+    }
+    return jax.tree.map(mean, estimates.gradient), metrics

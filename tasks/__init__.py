@@ -1,0 +1,1 @@
+"""Inner problems, task families and data."""
