@@ -32,8 +32,8 @@ def write(directory: Path, theta: Theta, card: dict[str, Any]) -> None:
     weights = _to_npz(theta)
     card = card | {"sha256": hashlib.sha256(weights).hexdigest()}
     directory.mkdir(parents=True, exist_ok=True)
-    _replace(directory / "theta.npz", weights)
-    _replace(directory / "card.json", (json.dumps(card, indent=2) + "\n").encode())
+    replace(directory / "theta.npz", weights)
+    replace(directory / "card.json", (json.dumps(card, indent=2) + "\n").encode())
 
 
 def read(directory: Path) -> tuple[Theta, dict[str, Any]]:
@@ -132,7 +132,7 @@ def _check_keys(path: Path, content: Any, keys: Mapping[str, type]) -> None:
             raise UsageError(f"{path}: key {key!r} is {given}, a {kind.__name__} is expected")
 
 
-def _replace(path: Path, content: bytes) -> None:
+def replace(path: Path, content: bytes) -> None:
     """Writes `path` whole or not at all."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:

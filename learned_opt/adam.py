@@ -1,12 +1,15 @@
 """Adam with meta-learned hyperparameters: the smallest learned optimizer, and a check on every estimator."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.base import Theta
+from learned_opt.base import Theta, working_dtype
+
+EPS_ROOT = 1e-30  # under the root, where it changes nothing but the meta-gradient of a zero gradient, else NaN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +32,27 @@ class LearnableAdam:
         return {name: jnp.zeros(()) for name in ("learning_rate", "one_minus_b1", "one_minus_b2", "eps")}
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
-        """`optax.adam` at the hyperparameters that `theta` stands for; betas are kept in [0, 1)."""
+        """`optax.adam` at the hyperparameters that `theta` stands for; betas are kept in [0, 1), state in float32."""
         factor = {name: jnp.exp(self.exponent_scale * leaf) for name, leaf in theta.items()}
         adam = optax.adam(
             self.learning_rate * factor["learning_rate"],
             b1=jnp.clip(1 - (1 - self.b1) * factor["one_minus_b1"], 0, 1 - 1e-6),
             b2=jnp.clip(1 - (1 - self.b2) * factor["one_minus_b2"], 0, 1 - 1e-6),
             eps=self.eps * factor["eps"],
+            eps_root=EPS_ROOT,
         )
-        return optax.with_extra_args_support(adam)
+
+        def widen(tree: Any) -> Any:
+            return jax.tree.map(lambda x: jnp.asarray(x, working_dtype(x)), tree)
+
+        def init(params: optax.Params) -> optax.OptState:
+            return adam.init(widen(params))
+
+        def update(
+            updates: optax.Updates, state: optax.OptState, params: optax.Params | None = None, **extra: Any
+        ) -> tuple[optax.Updates, optax.OptState]:
+            del params, extra
+            steps, new_state = adam.update(widen(updates), state)
+            return optax.tree.cast_like(steps, updates), optax.tree.cast_like(new_state, state)
+
+        return optax.GradientTransformationExtraArgs(init, update)

@@ -3,9 +3,15 @@
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import optax
 
 Theta = Any  # a pytree of float arrays: the meta-parameters
+
+
+def working_dtype(param: jax.Array) -> jnp.dtype:
+    """What a tensor's state is kept in and its update computed in: its own dtype, or float32 where that is narrower."""
+    return jnp.promote_types(jnp.result_type(param), jnp.float32)
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 
 class UsageError(ValueError):
-    """Bad input from a person: one line with what was given and what is accepted. The command line exits with status 2."""
+    """Bad input from a person, in one line: what was given and what is accepted. The command line exits with 2."""
 
 
 def unknown(what: str, given: str, accepted: Iterable[str]) -> UsageError:

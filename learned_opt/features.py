@@ -37,5 +37,5 @@ def parameter_features(grad: jax.Array, param: jax.Array, stats: Statistics, eps
 
 
 def inverse_rms(feature: jax.Array, eps: float) -> jax.Array:
-    """`1 / sqrt(mean(f^2) + eps)` over the tensor: a scalar; reducing a feature along constant axes leaves it the same."""
+    """`1 / sqrt(mean(f^2) + eps)` over the tensor: a scalar, and the same for a feature kept reduced."""
     return jax.lax.rsqrt(jnp.mean(jnp.square(feature)) + eps)

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from learned_opt import errors, features, statistics
-from learned_opt.base import Theta
+from learned_opt.base import Theta, working_dtype
 from learned_opt.statistics import Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
@@ -16,10 +16,13 @@ Preconditioner = Literal["none", "second-moment", "rms"]
 
 
 class StarState(NamedTuple):
-    """Number of updates so far, and the `Statistics` of every tensor, in the tree of the parameters."""
+    """Number of updates so far, and `Statistics` whose fields are trees like the parameters, as in optax's own states.
+
+    Flax's `nnx.Optimizer` loses named tuples that lie deeper, inside such a tree.
+    """
 
     count: jax.Array
-    statistics: Any
+    statistics: Statistics
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +42,8 @@ class Star:
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
-        preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of the
-            Adam-AggMo direction, which bounds the black box by the nominal term; `none`: 1.
+        preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of
+            the Adam-AggMo direction, which keeps the black box in proportion to the nominal term; `none`: 1.
         learned_magnitude: whether the black box has the head a.
         average_magnitude: whether a is averaged over its tensor.
         average_nominal_magnitude: whether a_n is averaged over its tensor.
@@ -102,10 +105,9 @@ class Star:
         """The optimizer. Its `update` needs `params`; statistics are kept in float32 or wider."""
 
         def init(params: optax.Params) -> StarState:
-            def init_tensor(param: jax.Array) -> Statistics:
-                return statistics.init(statistics.largest_axis_last(jnp.asarray(param)), _working_dtype(param))
-
-            return StarState(jnp.zeros((), jnp.int32), jax.tree.map(init_tensor, params))
+            leaves, structure = jax.tree.flatten(params)
+            stats = [statistics.init(statistics.largest_axis_last(jnp.asarray(p)), working_dtype(p)) for p in leaves]
+            return StarState(jnp.zeros((), jnp.int32), _transpose(structure, stats))
 
         def update(
             updates: optax.Updates, state: StarState, params: optax.Params | None = None, **extra: Any
@@ -114,16 +116,15 @@ class Star:
             if params is None:
                 raise ValueError("STAR needs the parameters: call update(grads, state, params)")
             count = optax.safe_increment(state.count)
-            leaves, structure = jax.tree.flatten(params)
+            structure = jax.tree.structure(params)
+            columns = [structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics)]
             results = [
-                self._update_tensor(theta, grad, param, stats, count)
-                for grad, param, stats in zip(
-                    structure.flatten_up_to(updates), leaves, structure.flatten_up_to(state.statistics), strict=True
-                )
+                self._update_tensor(theta, grad, param, Statistics(*stats), count)
+                for grad, param, *stats in zip(*columns, strict=True)
             ]
             return (
                 structure.unflatten([update for update, _ in results]),
-                StarState(count, structure.unflatten([stats for _, stats in results])),
+                StarState(count, _transpose(structure, [stats for _, stats in results])),
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -132,7 +133,9 @@ class Star:
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
     ) -> tuple[jax.Array, Statistics]:
         """The update of one tensor, in its dtype, and its new statistics."""
-        dtype = _working_dtype(param)
+        if not jnp.size(param):  # a mean over nothing is NaN, and would reach the state and every meta-gradient
+            return jnp.zeros_like(param), stats
+        dtype = working_dtype(param)
         grad, wide_param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
         stats = statistics.update(stats, grad, decay)
@@ -197,6 +200,11 @@ def black_box_mlp(**options: Any) -> Star:
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
 
 
+def _transpose(structure: jax.tree_util.PyTreeDef, stats: list[Statistics]) -> Statistics:
+    """From the statistics of every tensor to `Statistics` of trees with that structure."""
+    return Statistics(*(structure.unflatten([getattr(s, name) for s in stats]) for name in Statistics._fields))
+
+
 def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> list[jax.Array]:
     """A linear layer over a list of arrays that broadcast together, one product for each shape among them."""
     by_shape: dict[tuple[int, ...], list[int]] = {}
@@ -206,7 +214,3 @@ def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> 
         jnp.tensordot(weights[jnp.asarray(ks)].T, jnp.stack([channels[k] for k in ks]), 1) for ks in by_shape.values()
     )
     return [output + bias for output, bias in zip(outputs, biases, strict=True)]
-
-
-def _working_dtype(param: jax.Array) -> jnp.dtype:
-    return jnp.promote_types(jnp.result_type(param), jnp.float32)

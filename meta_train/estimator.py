@@ -13,9 +13,9 @@ EstimatorState = Any  # a pytree of arrays
 class Estimate(NamedTuple):
     """One particle's estimate from one truncation.
 
-    gradient: shaped as theta, the estimate for the mean loss over the truncation's `weight` inner steps.
-    loss: that mean. weight: inner steps counted, 0 for a particle that was dropped for not being finite.
-    metrics: further scalars.
+    gradient: shaped as theta, for the mean loss over the truncation's inner steps. loss: that mean.
+    weight: how many inner steps, or 0 for a particle that was dropped for not being finite.
+    metrics: `clipped` (share of the steps), `dropped` (0 or 1), `inner_steps` (computed, of all members of a pair).
     """
 
     gradient: Theta
@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
 class MetaGradientEstimator(Protocol):
     """How d objective / d theta is found, written for one particle.
 
-    Implementations are frozen dataclasses registered as pytrees. Averaging estimates over particles and truncations, each
-    weighted by `weight`, estimates the gradient of the mean loss per inner step.
+    Implementations are frozen dataclasses registered as pytrees. The average of estimates over particles and
+    truncations, each weighted by `weight`, estimates the gradient of the mean loss per inner step.
     """
 
     def init(self, key: jax.Array, theta: Theta) -> EstimatorState:
@@ -40,11 +40,16 @@ class MetaGradientEstimator(Protocol):
         ...
 
 
-def drop_unless_finite(gradient: Theta, loss: jax.Array, steps: jax.Array, clipped: jax.Array) -> Estimate:
-    """An estimate whose weight is 0, and whose numbers are zeros, where anything in it is not finite."""
+def drop_unless_finite(
+    gradient: Theta, loss: jax.Array, steps: jax.Array, clipped: jax.Array, inner_steps: jax.Array
+) -> Estimate:
+    """An estimate whose weight is 0, and whose numbers are zeros, where anything in it is not finite.
+
+    `inner_steps` is what was computed, dropped or not: twice `steps` for an antithetic pair.
+    """
     finite = jnp.isfinite(loss)
     for leaf in jax.tree.leaves(gradient):
         finite &= jnp.isfinite(leaf).all()
     gradient, loss, clipped = jax.tree.map(lambda x: jnp.where(finite, x, 0), (gradient, loss, clipped))
-    metrics = {"clipped": clipped, "dropped": 1.0 - finite}
+    metrics = {"clipped": clipped, "dropped": 1.0 - finite, "inner_steps": inner_steps}
     return Estimate(gradient, loss, jnp.where(finite, steps, 0), metrics)

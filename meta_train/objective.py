@@ -18,8 +18,8 @@ class MetaObjective:
     """The mean over the steps of an unroll of one loss per inner step.
 
     Attributes:
-        measured_on: `train` is the minibatch loss before the update, which costs nothing more; `same-batch-after` the loss
-            of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
+        measured_on: `train` is the minibatch loss before the update, which costs nothing more; `same-batch-after` the
+            loss of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
         clip: losses above it count as `clip`; how often is reported.
     """
 
@@ -41,7 +41,7 @@ class MetaObjective:
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
     def aggregate(self, losses: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean clipped loss over the steps marked `valid`, and the share of them that was clipped. A NaN stays a NaN."""
+        """Mean clipped loss over the steps marked `valid`, and the share of them clipped. A NaN stays a NaN."""
         count = jnp.maximum(valid.sum(), 1)
         mean = jnp.where(valid, jnp.minimum(losses, self.clip), 0).sum() / count
         return mean, jnp.where(valid, losses > self.clip, False).sum() / count

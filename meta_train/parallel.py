@@ -53,6 +53,7 @@ class OuterSteps:
         self._init = self._pmap(self._init_on_device, (None, None, None, 0), 0)
         self._step = self._pmap(self._step_on_device, (None, None, 0, None, 0), (None, 0, None), donate_argnums=(1, 2))
         self.estimators = self.replicate(tuple(estimators))
+        self._in_flight: dict[str, jax.Array] = {}
 
     def init(self, key: jax.Array, theta: Theta) -> tuple[EstimatorState, ...]:
         """Fresh particles, one state for each estimator; leading axes are devices and particles of a device."""
@@ -69,11 +70,12 @@ class OuterSteps:
     def step(
         self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array
     ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
-        """One truncation of every particle and one outer update. Consumes `outer` and `states`.
-
-        Wait for the result before the next call: queued steps of forced CPU devices can deadlock in their collectives.
-        """
-        return self._step(self.estimators, outer, states, jax.random.key_data(key), self.indices)
+        """One truncation of every particle and one outer update. Consumes `outer` and `states`."""
+        # Steps of forced CPU devices that queue without bound deadlock in their collectives: one is in flight at most.
+        jax.block_until_ready(self._in_flight)
+        result = self._step(self.estimators, outer, states, jax.random.key_data(key), self.indices)
+        self._in_flight = result[2]
+        return result
 
     def gather(self, states: tuple[EstimatorState, ...]) -> Any:
         """States as host arrays with one leading axis, the global particle axis; the same on every process."""
@@ -139,6 +141,6 @@ def mean_over_particles(estimates: Estimate) -> tuple[Theta, dict[str, jax.Array
         "loss": mean(estimates.loss),
         "clipped": mean(estimates.metrics["clipped"]),
         "dropped": jax.lax.pmean(estimates.metrics["dropped"].mean(), AXIS),
-        "inner_steps": total,
+        "inner_steps": jax.lax.psum(estimates.metrics["inner_steps"].sum(), AXIS),
     }
     return jax.tree.map(mean, estimates.gradient), metrics

@@ -49,7 +49,7 @@ class PES:
         xi = jax.tree.map(jnp.add, state.xi, eps)
         slope = (end.loss[0] - end.loss[1]) / (2 * self.sigma**2)
         gradient = jax.tree.map(lambda x: x * slope, xi)
-        estimate = drop_unless_finite(gradient, end.loss.mean(), end.steps[0], end.clipped.mean())
+        estimate = drop_unless_finite(gradient, end.loss.mean(), end.steps[0], end.clipped.mean(), end.steps.sum())
 
         problem, ended = self.unroller.advance(state.problem)
         return estimate, jax.lax.cond(

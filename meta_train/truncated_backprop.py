@@ -43,7 +43,7 @@ class TruncatedBackprop:
             return end.loss, end
 
         gradient, end = jax.grad(loss, has_aux=True)(theta)
-        estimate = drop_unless_finite(gradient, end.loss, end.steps, end.clipped)
+        estimate = drop_unless_finite(gradient, end.loss, end.steps, end.clipped, end.steps)
         problem, ended = self.unroller.advance(state.problem)
         # A gradient can overflow while the inner problem is well: only a problem that is itself not finite restarts.
         return estimate, jax.lax.cond(

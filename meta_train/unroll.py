@@ -35,16 +35,16 @@ class Unrolled(NamedTuple):
 class Unroller:
     """Starts inner problems of a family and advances them by `truncation` steps at a time.
 
-    Horizons are log-uniform in `[min_horizon, max_horizon]`. One that is no multiple of `truncation` ends inside its last
-    truncation: steps beyond the horizon are masked, and the next problem starts at the boundary.
+    Horizons are log-uniform in `[min_horizon, max_horizon]`. One that is no multiple of `truncation` ends inside its
+    last truncation: steps beyond the horizon are masked, and the next problem starts at the boundary.
     """
 
     family: TaskFamily
     optimizer: LearnedOptimizer = field(metadata={"static": True})
     objective: MetaObjective = field(metadata={"static": True})
     truncation: int = field(metadata={"static": True})
-    min_horizon: int = field(metadata={"static": True})
-    max_horizon: int = field(metadata={"static": True})
+    min_horizon: int
+    max_horizon: int
 
     def sample_problem(self, key: jax.Array) -> Problem:
         """A task and a horizon, at step 0."""

@@ -121,10 +121,10 @@ def _resized(arrays: dict[str, np.ndarray], size: int | None) -> dict[str, np.nd
 
 def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {f"{s}_{kind}": file[f"{s}_{kind}"] for s in SPLITS for kind in ("images", "labels")}
-    except (OSError, ValueError, KeyError, EOFError):
-        return None  # absent or damaged: it is only a cache, and is made again
+    except Exception:  # absent, or damaged in one of numpy's and zipfile's many ways: it is only a cache
+        return None
 
 
 def _write_cache(path: Path, arrays: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Image classification: Flax NNX networks on a data set, softmax cross-entropy."""
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ class MLP(nnx.Module):
     def __init__(self, shape: tuple[int, ...], hidden: tuple[int, ...], num_classes: int, rngs: nnx.Rngs) -> None:
         """`shape` is height, width, channels."""
         sizes = (shape[0] * shape[1] * shape[2], *hidden, num_classes)
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in zip(sizes[:-1], sizes[1:], strict=True)])
+        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
 
     def __call__(self, images: jax.Array, activation: Callable[[jax.Array], jax.Array]) -> jax.Array:
         """Logits `[batch, num_classes]`."""
@@ -38,10 +39,7 @@ class CNN(nnx.Module):
         """`hidden` holds the number of channels of each convolution."""
         sizes = (shape[2], *hidden)
         self.layers = nnx.List(
-            [
-                nnx.Conv(i, o, kernel_size=(3, 3), strides=2, rngs=rngs)
-                for i, o in zip(sizes[:-1], sizes[1:], strict=True)
-            ]
+            [nnx.Conv(i, o, kernel_size=(3, 3), strides=2, rngs=rngs) for i, o in itertools.pairwise(sizes)]
         )
         self.head = nnx.Linear(sizes[-1], num_classes, rngs=rngs)
 

@@ -1,0 +1,174 @@
+"""Many runs of one optimizer on one task, side by side: the only place in `evaluate` with `vmap` and `pmap`."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optax.contrib
+
+from learned_opt.base import Theta
+from learned_opt.evaluate.contenders import Optimizer
+from learned_opt.tasks import training
+from learned_opt.tasks.base import Batch, Params, TaskFamily, TaskParams
+from learned_opt.tasks.training import InnerState
+
+AXIS = "devices"
+TEST_BATCHES = 16
+
+
+class Draws(NamedTuple):
+    """What a task's seeds fix for every contender, `[seeds, ...]`; test batches are `[seeds, TEST_BATCHES, ...]`."""
+
+    task_params: TaskParams
+    params: Params
+    train_key: jax.Array
+    test_batches: Batch
+
+
+def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
+    """Tasks, starting weights and test batches of all seeds, as host arrays; training batches follow from the key."""
+    return jax.device_get(_draw(family, key, np.arange(seeds)))
+
+
+# It runs once: compiling it well would take ten times as long.
+@functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+@functools.partial(jax.vmap, in_axes=(None, None, 0))
+def _draw(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
+    task_key, params_key, train_key, test_key = jax.random.split(jax.random.fold_in(key, seed), 4)
+    task_params = family.sample(task_key)
+    task = family.task(task_params)
+    batches = jax.vmap(lambda key: task.sample_batch(key, "test"))(jax.random.split(test_key, TEST_BATCHES))
+    return Draws(task_params, task.init(params_key), jax.random.key_data(train_key), batches)
+
+
+class Program(NamedTuple):
+    """Compiled functions of one optimizer; JAX keeps a version of each for every structure and shape of arguments."""
+
+    start: Callable[..., InnerState]
+    train: Callable[..., tuple[InnerState, jax.Array]]
+    test: Callable[..., jax.Array]
+    devices: tuple[jax.Device, ...]
+
+
+@functools.cache
+def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
+    """Each function is written for one run; the optimizer is made inside, from a traced theta."""
+
+    def start(theta: Theta, params: Params) -> InnerState:
+        return InnerState(params, optimizer.transform(theta).init(params))
+
+    def train(
+        family: TaskFamily,
+        theta: Theta,
+        task_params: TaskParams,
+        key: jax.Array,
+        state: InnerState,
+        losses: jax.Array,
+        first: int,
+        end: int,
+    ) -> tuple[InnerState, jax.Array]:
+        task, transform, key = family.task(task_params), optimizer.transform(theta), jax.random.wrap_key_data(key)
+
+        def body(step: jax.Array, carry: tuple[InnerState, jax.Array]) -> tuple[InnerState, jax.Array]:
+            state, losses = carry
+            state, taken = training.step(task, transform, state, jax.random.fold_in(key, step))
+            return state, jax.lax.dynamic_update_index_in_dim(losses, taken.loss.astype(losses.dtype), step, 0)
+
+        # Traced bounds, where a scan would need its length: one compiled program for all horizons.
+        return jax.lax.fori_loop(first, end, body, (state, losses))
+
+    def test(
+        family: TaskFamily, batches: Batch, task_params: TaskParams, key: jax.Array, seed: jax.Array, state: InnerState
+    ) -> jax.Array:
+        task, params, key = family.task(task_params), _evaluated(state), jax.random.wrap_key_data(key)
+
+        def loss(batch_of_seeds: Batch) -> jax.Array:
+            return task.loss(params, key, jax.tree.map(lambda x: x[seed], batch_of_seeds))
+
+        return jax.lax.map(loss, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batches)).mean()
+
+    def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
+        return jax.pmap(jax.vmap(function, axes), AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
+
+    return Program(
+        start=spread(start, (0, 0)),
+        train=spread(train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
+        test=spread(test, (None, None, 0, 0, 0, 0)),
+        devices=devices,
+    )
+
+
+class Runs:
+    """All thetas x seeds of one optimizer on one task, in training.
+
+    Devices get equally many runs: run 0 is repeated to fill them, and the repetitions are dropped from the results.
+    """
+
+    def __init__(
+        self, program: Program, thetas: Sequence[Theta], family: TaskFamily, draws: Draws, max_steps: int
+    ) -> None:
+        """At step 0."""
+        devices = len(program.devices)
+        self.program = program
+        self.shape = len(thetas), len(draws.train_key)
+        self.count = -(-math.prod(self.shape) // devices) * devices
+        index = np.arange(self.count).reshape(devices, -1)
+        theta_index, seed_index = np.divmod(np.where(index < math.prod(self.shape), index, 0), self.shape[1])
+        mesh = jax.sharding.Mesh(np.asarray(program.devices), AXIS)
+        everywhere, split = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
+        self.family, self.test_batches = jax.device_put((family, draws.test_batches), everywhere)
+        params, task_params, key = jax.tree.map(
+            lambda x: x[seed_index], (draws.params, draws.task_params, draws.train_key)
+        )
+        theta = jax.tree.map(lambda *leaves: np.stack(leaves)[theta_index], *thetas)
+        self.theta, self.task_params, self.key, self.seed = jax.device_put((theta, task_params, key, seed_index), split)
+        self.losses = jax.device_put(np.zeros((*index.shape, max_steps), np.float32), split)
+        self.state = self.program.start(self.theta, jax.device_put(params, split))
+        self.step, self.seconds = 0, 0.0
+
+    def compile(self) -> None:
+        """Compiles what follows, by taking no step."""
+        self.train_to(0)
+        self.test_losses()
+
+    def train_to(self, step: int) -> None:
+        """Trains up to `step`, and waits for it."""
+        began = time.perf_counter()
+        self.state, self.losses = jax.block_until_ready(
+            self.program.train(
+                self.family, self.theta, self.task_params, self.key, self.state, self.losses, self.step, step
+            )
+        )
+        self.step, self.seconds = step, self.seconds + time.perf_counter() - began
+
+    def test_losses(self) -> np.ndarray:
+        """Mean losses over the test batches now, `[thetas, seeds]`."""
+        return self._gather(
+            self.program.test(self.family, self.test_batches, self.task_params, self.key, self.seed, self.state)
+        )
+
+    def training_losses(self) -> np.ndarray:
+        """Losses of every step, before its update, `[thetas, seeds, steps]`; zero for steps not taken yet."""
+        return self._gather(self.losses)
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Wall-clock seconds so far, by the steps of all runs taken meanwhile."""
+        return self.seconds / (self.count * self.step)
+
+    def _gather(self, values: jax.Array) -> np.ndarray:
+        flat = np.asarray(values).reshape(self.count, *values.shape[2:])
+        return flat[: math.prod(self.shape)].reshape(*self.shape, *values.shape[2:])
+
+
+def _evaluated(state: InnerState) -> Params:
+    """The weights to test; schedule-free optimizers train at others than those they stand for."""
+    if isinstance(state.opt_state, optax.contrib.ScheduleFreeState):
+        return optax.contrib.schedule_free_eval_params(state.opt_state, state.params)
+    return state.params

@@ -1,0 +1,142 @@
+"""What takes part in a benchmark: an optimizer, and the meta-parameters or learning rates it is run at."""
+
+import functools
+import inspect
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import optax
+import optax.contrib
+
+from learned_opt import errors
+from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.checkpoints import artifact
+from learned_opt.checkpoints.load import load_learned_optimizer
+from learned_opt.errors import UsageError
+
+DEFAULT_RATE = 1e-3  # for the optimizers to which optax gives no learning rate
+SWEEP = tuple(10 ** (k / 2) for k in range(-7, 8))  # half-decades around the default rate
+TUNED = "-tuned"
+
+# Their signatures ask for a learning rate only, but they cannot run on gradients alone.
+_NEED_MORE = {
+    "lbfgs": "the objective, for its line search",
+    "noisy_sgd": "a random key",
+    "sophia": "the objective, for its Hessian",
+}
+
+
+class Optimizer(Hashable, Protocol):
+    """What a compiled program is made for: `theta -> optax.GradientTransformationExtraArgs`."""
+
+    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
+        """The optimizer that `theta` stands for."""
+        ...
+
+
+@dataclass(frozen=True)
+class HandWritten:
+    """An optimizer of optax; its theta is the learning rate."""
+
+    name: str
+
+    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
+        """The optimizer at the learning rate `theta`, which may be traced."""
+        return optax.with_extra_args_support(_optax_optimizers()[self.name](learning_rate=theta))
+
+    @property
+    def default_rate(self) -> float:
+        """The learning rate that optax gives it, or 1e-3."""
+        default = inspect.signature(_optax_optimizers()[self.name]).parameters["learning_rate"].default
+        return default if isinstance(default, float) else DEFAULT_RATE
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer and the thetas it is run at, of which the best is scored.
+
+    Attributes:
+        label: its name in tables, unique in a benchmark.
+        thetas: by learning rate for a hand-written optimizer; one, by label, for a learned one.
+        card: the model card of a learned optimizer, or what is known of it.
+    """
+
+    label: str
+    optimizer: Optimizer
+    thetas: dict[Any, Theta]
+    card: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates it is run at; none for a learned optimizer."""
+        return tuple(self.thetas) if isinstance(self.optimizer, HandWritten) else ()
+
+
+def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
+    """A contender from meta-parameters in memory."""
+    return Contender(label, optimizer, {label: theta}, card or {})
+
+
+def parse(text: str) -> Contender:
+    """The contender that `text` names: `star`, `runs/mine`, `adam`, `adam@3e-3` or `adam-tuned`.
+
+    `NAME-tuned` is the best of 15 learning rates, half-decades around the default, chosen anew for every task and
+    horizon with its score in sight. A directory called as an optimizer of optax is reached by `./NAME`.
+
+    Raises:
+        UsageError: there is no such optimizer or run directory, or the learning rate is not a positive number.
+    """
+    if text not in artifact.pretrained_names():
+        name, at, rate = text.partition("@")
+        name = name.removeprefix("contrib.")
+        if name.removesuffix(TUNED) in _NEED_MORE:
+            name = name.removesuffix(TUNED)
+            raise UsageError(
+                f"optimizer {text!r} needs {_NEED_MORE[name]}: accepted are those that need only gradients"
+            )
+        if name in optax_names():
+            optimizer = HandWritten(name)
+            value = _rate(text, rate) if at else optimizer.default_rate
+            return Contender(text, optimizer, {value: np.float32(value)})
+        if not at and name.endswith(TUNED) and name.removesuffix(TUNED) in optax_names():
+            optimizer = HandWritten(name.removesuffix(TUNED))
+            rates = [optimizer.default_rate * factor for factor in SWEEP]
+            return Contender(text, optimizer, {rate: np.float32(rate) for rate in rates})
+        if not Path(text).is_dir():
+            shapes = ["a run directory", "NAME@RATE", f"NAME{TUNED}"]
+            raise errors.unknown("optimizer", text, [*artifact.pretrained_names(), *optax_names(), *shapes])
+    return learned(text, *load_learned_optimizer(text))
+
+
+def optax_names() -> list[str]:
+    """The optimizers of optax and `optax.contrib` that need a learning rate at most."""
+    return sorted(_optax_optimizers())
+
+
+@functools.cache
+def _optax_optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
+    members = vars(optax.contrib) | vars(optax)
+    return {name: member for name, member in members.items() if name not in _NEED_MORE and _is_optimizer(name, member)}
+
+
+def _is_optimizer(name: str, member: Any) -> bool:
+    """Whether it can be called with a learning rate alone; the parts of an optimizer are called `scale_by_...`."""
+    if not inspect.isroutine(member) and not isinstance(member, functools.partial):
+        return False
+    parameters = inspect.signature(member).parameters
+    required = {p.name for p in parameters.values() if p.default is p.empty and p.kind != p.VAR_KEYWORD}
+    return "learning_rate" in parameters and required <= {"learning_rate"} and not name.startswith(("scale_by_", "_"))
+
+
+def _rate(text: str, rate: str) -> float:
+    try:
+        value = float(np.float32(float(rate)))  # what the optimizer will see: 1e-50 is 0 and 1e50 is infinite
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UsageError(f"learning rate {rate!r} in {text!r}: a positive number is accepted, as in adam@1e-3")
+    return float(rate)

@@ -1,0 +1,69 @@
+"""Named suites of tasks to score optimizers on."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from learned_opt import errors
+from learned_opt.tasks import datasets
+from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.images import CNN, ImageFamily
+from learned_opt.tasks.reparametrise import Reparametrised
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A named list of tasks, each a `TaskFamily`: a seed draws its task, its starting weights and its batches."""
+
+    name: str
+    description: str
+    make: Callable[[], dict[str, TaskFamily]]
+
+    @functools.cached_property
+    def tasks(self) -> dict[str, TaskFamily]:
+        """The families by name; the first call loads their data."""
+        return self.make()
+
+
+def suite(name: str) -> Suite:
+    """The suite called `name`, its data not loaded yet.
+
+    Raises:
+        UsageError: the name is unknown.
+    """
+    if name not in SUITES:
+        raise errors.unknown("suite", name, SUITES)
+    return SUITES[name]
+
+
+def _digits() -> dict[str, TaskFamily]:
+    data = datasets.load("digits", size=8)
+    tasks: dict[str, TaskFamily] = {}
+    for activation in ("relu", "tanh"):
+        family = ImageFamily(data, activations=(activation,))
+        tasks[f"mlp-32-{activation}"] = family
+        tasks[f"mlp-32-{activation}-reparametrised"] = Reparametrised(family)
+    return tasks
+
+
+def _digits_ood() -> dict[str, TaskFamily]:
+    data = datasets.load("digits", size=8)
+    return {
+        "mlp-128-relu": ImageFamily(data, hidden=(128,), activations=("relu",)),
+        "mlp-16-16-16-tanh": ImageFamily(data, hidden=(16, 16, 16), activations=("tanh",)),
+        "mlp-64-64-relu": ImageFamily(data, hidden=(64, 64), activations=("relu",)),
+        "cnn-16-32-relu": ImageFamily(data, network=CNN, hidden=(16, 32), activations=("relu",)),
+    }
+
+
+SUITES = {
+    s.name: s
+    for s in (
+        Suite("digits", "8x8 digits on the architecture the presets meta-train on; tasks and batches are new", _digits),
+        Suite(
+            "digits-ood",
+            "8x8 digits on networks not meta-trained on: wide, deep and narrow, convolutional",
+            _digits_ood,
+        ),
+    )
+}

@@ -1,0 +1,165 @@
+"""What each command of the command line does."""
+
+import dataclasses
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, get_args
+
+import jax
+import tyro
+from rich.console import Console
+
+from learned_opt import registry
+from learned_opt.checkpoints import artifact
+from learned_opt.checkpoints.load import load_learned_optimizer
+from learned_opt.cli import parse, stop
+from learned_opt.errors import UsageError
+from learned_opt.evaluate import benchmark as benchmarks
+from learned_opt.evaluate import contenders, report, suites
+from learned_opt.meta_train.config import Config, EstimatorName
+from learned_opt.meta_train.interrupt import Interrupted
+from learned_opt.meta_train.presets import PRESETS, preset
+from learned_opt.meta_train.trainer import MetaTrainer
+from learned_opt.tasks.registry import FAMILIES
+
+HORIZONS = (200, 1000, 4000)
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Meta-train a learned optimizer. Run again with the same directory, it resumes."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    run_dir: Path | None = None
+    """Where everything goes (default: runs/PRESET)."""
+    option: tuple[str, ...] = ()
+    """Options of the learned optimizer, such as nominal=none or hidden=[8,8]."""
+
+
+@dataclass(frozen=True)
+class BenchmarkFlags:
+    """Score optimizers beside Adam at 1e-3 and Adam with the best of 15 learning rates for each task and horizon."""
+
+    optimizers: tyro.conf.Positional[tuple[str, ...]]
+    """Pretrained names, run directories, or optax optimizers: adam (at its default), adam@3e-4, adam-tuned."""
+    suite: str = "digits"
+    """Tasks to score on."""
+    out: Path = Path("benchmark")
+    """Where results.json and curves.png go."""
+    seeds: int = 4
+    """Runs on each task."""
+    horizons: tuple[int, ...] = HORIZONS
+    """Inner steps at which results are read."""
+
+
+@dataclass(frozen=True)
+class ExportFlags:
+    """Turn a finished run into pretrained weights, a directory that `learned_opt.load` reads."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    name: tyro.conf.Positional[str]
+    """The name of the weights."""
+    out: Path = Path("checkpoints/pretrained")
+    """The folder that gets NAME/."""
+
+
+def train(args: list[str]) -> None:
+    """Meta-trains, then compares the optimizer before and after with Adam."""
+    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
+    default = preset(name)
+    flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
+    config = _with_options(flags.config, default, flags.option)
+    use_cores(config.devices)
+    console = Console(soft_wrap=True)
+    run_dir = flags.run_dir or Path("runs") / name
+    trainer = MetaTrainer(config, run_dir, console)
+    try:
+        theta = trainer.train()
+    except Interrupted as interrupted:
+        stop(str(interrupted), interrupted.exit_status)
+    optimizer = trainer.optimizer
+    compared = [
+        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
+        contenders.learned(f"{config.optimizer} after", optimizer, theta, artifact.read(run_dir)[1]),
+    ]
+    _score(compared, BenchmarkFlags((), out=run_dir), console)
+
+
+def benchmark(args: list[str]) -> None:
+    """Scores optimizers on a suite."""
+    flags = parse("benchmark", BenchmarkFlags, args)
+    if not flags.optimizers:
+        raise UsageError(
+            "benchmark was given no optimizer: pretrained names, run directories or optax names are accepted"
+        )
+    use_cores(None)
+    _score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
+
+
+def export(args: list[str]) -> None:
+    """Copies theta and card of a finished run."""
+    flags = parse("export", ExportFlags, args)
+    if not flags.name.replace("-", "").replace("_", "").isalnum():
+        raise UsageError(f"NAME was given {flags.name!r}: letters, digits, '-' and '_' are accepted")
+    target = flags.out / flags.name
+    if target.exists():
+        raise UsageError(f"{target} exists: a new NAME is accepted, or another --out")
+    if not (flags.run / "card.json").is_file():
+        raise UsageError(f"{flags.run} is no finished run: it holds no card.json")
+    theta, card = artifact.read(flags.run)
+    load_learned_optimizer(flags.run)  # theta fits the architecture
+    results = flags.run / "results.json"
+    if results.is_file():
+        card |= {"results": json.loads(results.read_text())["summary"]}
+    artifact.write(target, theta, {"name": flags.name, **card})
+    print(f"{target}: learned_opt.load({str(target)!r})")
+
+
+def show_list(args: list[str]) -> None:
+    """Prints what there is, by name."""
+    if args:
+        raise UsageError(f"list was given {args[0]!r}: no arguments are accepted")
+    console = Console(soft_wrap=True, highlight=False)
+    for title, names in {
+        "presets": PRESETS,
+        "learned optimizers": registry.OPTIMIZERS,
+        "estimators": get_args(EstimatorName),
+        "tasks": FAMILIES,
+        "suites": [f"{s.name}: {s.description}" for s in suites.SUITES.values()],
+        "pretrained weights": artifact.pretrained_names(),
+    }.items():
+        console.print(f"[bold]{title}[/bold]")
+        for name in names:
+            console.print(f"  {name}", markup=False)
+
+
+def use_cores(devices: int | None) -> None:
+    """Makes every core a CPU device, or as many as asked for; before JAX looks at its devices, and of no effect after.
+
+    The number of forced CPU devices leaves accelerators alone.
+    """
+    jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+
+
+def _score(compared: list[contenders.Contender], flags: BenchmarkFlags, console: Console) -> None:
+    suite = suites.suite(flags.suite)
+    results = benchmarks.run(suite, compared, flags.seeds, flags.horizons)
+    report.write(results, flags.out)
+    report.show(results, console)
+
+
+def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:
+    """The options of the preset, unless it is about another optimizer, and over them those of the command line."""
+    options: dict[str, Any] = dict(default.optimizer_options) if config.optimizer == default.optimizer else {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--option was given {text!r}: NAME=VALUE is accepted")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return dataclasses.replace(config, optimizer_options=options)

@@ -1,0 +1,188 @@
+"""The outer loop: one configuration in, one run directory out."""
+
+import dataclasses
+import importlib.metadata
+import math
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from rich.console import Console
+
+from learned_opt import registry
+from learned_opt.base import Theta
+from learned_opt.checkpoints import artifact
+from learned_opt.checkpoints.store import CheckpointStore
+from learned_opt.errors import UsageError
+from learned_opt.meta_train import config as config_file
+from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.estimator import MetaGradientEstimator
+from learned_opt.meta_train.interrupt import Interruptible
+from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
+from learned_opt.meta_train.parallel import OuterState, OuterSteps
+from learned_opt.meta_train.pes import PES
+from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
+from learned_opt.meta_train.unroll import Unroller
+from learned_opt.tasks import registry as task_registry
+
+SMOOTHING = 50  # outer steps over which the loss on the screen is averaged
+
+
+class MetaTrainer:
+    """Meta-trains what a `Config` describes. A run killed and started again ends bit for bit the same."""
+
+    def __init__(self, config: Config, run_dir: Path, console: Console | None = None) -> None:
+        """Loads data and opens the run directory, which is created or belongs to the same configuration.
+
+        Raises:
+            UsageError: a name is unknown, data is missing, or the directory holds another run; nothing is written.
+        """
+        self.config = config
+        self.run_dir = run_dir
+        self.console = console or Console()
+        self.optimizer = registry.make(config.optimizer, config.optimizer_options)
+        self.outer_steps = OuterSteps(
+            [self._estimator(name) for name in config.tasks],
+            config.outer_optimizer(),
+            config.particles,
+            devices(config.devices, config.particles),
+        )
+        self.key = jax.random.key(config.seed)
+        self._open_run_dir()
+
+    def train(self) -> Theta:
+        """Runs, or resumes, until the last outer step, and leaves `theta.npz` and `card.json`.
+
+        Raises:
+            Interrupted: a signal came; everything is saved.
+            FloatingPointError: the meta-parameters are not finite, naming the step.
+        """
+        if (self.run_dir / "card.json").exists():
+            self.console.print(f"{self.run_dir} is complete")
+            return artifact.read(self.run_dir)[0]
+        with CheckpointStore(self.run_dir / "checkpoints") as store:
+            outer, states, first, seconds = self._restore(store)
+            if first:
+                self.console.print(f"resuming {self.run_dir} at outer step {first}")
+            outer, seconds = self._loop(store, outer, states, first, seconds)
+        theta = jax.device_get(outer.theta)
+        artifact.write(self.run_dir, theta, self._card(seconds))
+        return theta
+
+    def initial_theta(self) -> Theta:
+        """The meta-parameters before the first outer step."""
+        return jax.device_get(self.optimizer.init(jax.random.fold_in(self.key, 0)))
+
+    def _loop(
+        self, store: CheckpointStore, outer: OuterState, states: Any, first: int, seconds: float
+    ) -> tuple[OuterState, float]:
+        """Outer steps `first` to the last; returns the end and the seconds spent in all."""
+        config = self.config
+        started = time.monotonic()
+        losses: list[float] = []
+        writer = MetricsWriter(self.run_dir, first)
+        with Interruptible() as signals, ProgressReport(self.console, config.steps, first) as report:
+            for step in range(first, config.steps):
+                outer, states, metrics = self.outer_steps.step(outer, states, jax.random.fold_in(self.key, 2 + step))
+                metrics = self._read(metrics, step)
+                writer.write(step, metrics)
+                losses = [*losses, metrics["loss"]][-SMOOTHING:]
+                if step == first:
+                    report.first_step_done(time.monotonic() - started)
+                report.step_done(step + 1, metrics["inner_steps"], float(np.mean(losses)))
+                elapsed = seconds + time.monotonic() - started
+                if signals.received or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                    writer.flush()
+                    self._save(store, step + 1, outer, states, elapsed)
+                signals.raise_if_received(f"saved after outer step {step + 1} of {config.steps}")
+        writer.close()
+        return outer, seconds + time.monotonic() - started
+
+    def _read(self, metrics: dict[str, Any], step: int) -> dict[str, float]:
+        """Metrics as Python numbers; waiting for them is what bounds the number of steps in flight to one."""
+        metrics = jax.device_get(metrics)
+        per_task = metrics.pop("loss_per_task")
+        values = {name: float(value) for name, value in metrics.items()}
+        values["gradient_clipped"] = float(values["gradient_norm"] > self.config.gradient_clip)
+        if len(self.config.tasks) > 1:
+            values |= {f"loss/{name}": float(x) for name, x in zip(self.config.tasks, per_task, strict=True)}
+        # The norm of theta is not finite exactly if theta is not.
+        if not math.isfinite(values["theta_norm"]):
+            raise FloatingPointError(f"meta-parameters are not finite after outer step {step + 1}")
+        return values
+
+    def _save(self, store: CheckpointStore, step: int, outer: OuterState, states: Any, seconds: float) -> None:
+        theta, opt_state = jax.device_get(outer)
+        particles = self.outer_steps.gather(states)
+        store.save(step, theta, {"opt_state": opt_state, "particles": particles, "seconds": np.float64(seconds)})
+
+    def _restore(self, store: CheckpointStore) -> tuple[OuterState, Any, int, float]:
+        """Outer state, particles, the next outer step and the seconds spent so far, fresh or from a checkpoint."""
+        theta = self.initial_theta()
+        outer = self.outer_steps.init_outer(theta)
+        states = self.outer_steps.init(jax.random.fold_in(self.key, 1), outer.theta)
+        like = {"opt_state": outer.opt_state, "particles": self.outer_steps.gather(states), "seconds": np.float64(0)}
+        found = store.newest(theta, like)
+        if found is None:
+            return outer, states, 0, 0.0
+        outer = self.outer_steps.replicate(OuterState(found.theta, found.state["opt_state"]))
+        return outer, self.outer_steps.scatter(found.state["particles"]), found.step, float(found.state["seconds"])
+
+    def _estimator(self, task: str) -> MetaGradientEstimator:
+        config = self.config
+        unroller = Unroller(
+            family=task_registry.family(task),
+            optimizer=self.optimizer,
+            objective=config.objective,
+            truncation=config.truncation,
+            min_horizon=config.min_horizon,
+            max_horizon=config.max_horizon,
+        )
+        if config.estimator == "pes":
+            return PES(unroller=unroller, sigma=config.sigma)
+        return TruncatedBackprop(unroller=unroller)
+
+    def _open_run_dir(self) -> None:
+        path = self.run_dir / "config.json"
+        if path.exists():
+            config_file.check_same(self.config, path)
+            return
+        if self.run_dir.exists() and (not self.run_dir.is_dir() or any(self.run_dir.iterdir())):
+            raise UsageError(f"{self.run_dir} exists and is no run directory: an empty or new directory is accepted")
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        config_file.write(self.config, path)
+
+    def _card(self, seconds: float) -> dict[str, Any]:
+        """What the weights are, how they came about and how they were chosen."""
+        config = self.config
+        return {
+            "optimizer": config.optimizer,
+            "optimizer_options": config.optimizer_options,
+            "config": dataclasses.asdict(config),
+            "tasks": list(config.tasks),
+            "compute": {
+                "seconds": round(seconds, 1),
+                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                "devices": [device.device_kind for device in self.outer_steps.devices],
+            },
+            "chosen": "the last outer step; no checkpoint was selected",
+            "versions": {name: importlib.metadata.version(name) for name in ("learned-opt", "jax", "optax", "flax")},
+        }
+
+
+def devices(count: int | None, particles: int) -> list[jax.Device]:
+    """The first `count` devices; by default as many as can share the particles equally.
+
+    Raises:
+        UsageError: there are fewer.
+    """
+    available = jax.devices()
+    if count is None:
+        count = max(n for n in range(1, len(available) + 1) if particles % n == 0)
+    if count > len(available):
+        raise UsageError(f"--devices was given {count}: 1 to {len(available)} are accepted here")
+    return available[:count]

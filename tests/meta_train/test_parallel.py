@@ -1,0 +1,115 @@
+"""The same meta-gradient on any number of devices and processes."""
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt.errors import UsageError
+from learned_opt.meta_train.parallel import OuterSteps, mean_over_particles
+from learned_opt.meta_train.pes import PES
+
+WORKER = Path(__file__).parent / "worker.py"
+
+
+def start(**arguments: Any) -> subprocess.Popen[str]:
+    command = [sys.executable, str(WORKER), json.dumps(arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def result(process: subprocess.Popen[str], timeout: float = 240) -> dict[str, Any]:
+    try:
+        output, error = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+    assert process.returncode == 0, error
+    [line] = [line for line in output.splitlines() if line.startswith("RESULT")]
+    return json.loads(line.removeprefix("RESULT"))
+
+
+@pytest.fixture(scope="module")
+def one_device() -> dict[str, Any]:
+    return result(start(devices=1, steps=3))
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    """The meta-gradient to 1e-5 of its length; every particle after three steps to 1e-4."""
+    gradient, reference = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(r["gradient"])]) for r in (found, expected))
+    assert np.linalg.norm(reference) > 0.1
+    assert np.linalg.norm(gradient - reference) < 1e-5 * np.linalg.norm(reference)
+    for a, b in zip(found["particles"], expected["particles"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("devices", [2, 4])
+def test_devices_agree(one_device: dict[str, Any], devices: int) -> None:
+    """1, 2 and 4 forced CPU devices."""
+    found = result(start(devices=devices, steps=3))
+    assert found["devices"] == devices
+    assert_same(found, one_device)
+
+
+def test_two_processes_agree(one_device: dict[str, Any]) -> None:
+    """Two processes with two devices each, under jax.distributed on the loopback."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    both = [start(devices=2, steps=3, coordinator=coordinator, process=i) for i in range(2)]
+    for process in both:
+        found = result(process)
+        assert found["devices"] == 4
+        assert_same(found, one_device)
+
+
+def test_queued_steps_do_not_hang() -> None:
+    """As many devices as cores, hundreds of steps that nobody waits for."""
+    cores = len(os.sched_getaffinity(0))
+    devices = max(n for n in (1, 2, 4, 8) if n <= cores)
+    found = result(start(devices=devices, steps=400, optimizer="learnable-adam"), timeout=120)
+    assert np.isfinite(found["loss"])
+
+
+def test_the_second_step_does_not_compile(chain: Any, caplog: pytest.LogCaptureFixture) -> None:
+    """Results are placed as arguments are; a restored state too."""
+    outer_steps = OuterSteps([PES(unroller=chain(4, 2))], optax.adam(1e-3), particles=4)
+    theta = jnp.zeros(())
+    outer, states = outer_steps.init_outer(theta), outer_steps.init(jax.random.key(0), theta)
+    with jax.log_compiles(True), caplog.at_level(logging.WARNING):
+        for step in range(3):
+            outer, states, _ = outer_steps.step(outer, states, jax.random.key(step))
+        states = outer_steps.scatter(outer_steps.gather(states))
+        outer = outer_steps.replicate(jax.device_get(outer))
+        outer_steps.step(outer, states, jax.random.key(3))
+    compiled = [r for r in caplog.messages if r.startswith("Compiling") and "_step_on_device" in r]
+    assert len(compiled) == 1
+
+
+def test_dropped_particles_leave_the_mean_of_the_others(chain: Any) -> None:
+    """Half of the chains are NaN: the share is reported, and the gradient is the mean over the rest."""
+    estimator = PES(unroller=chain(4, 2, broken=0.5))
+    theta, keys = jnp.zeros(()), jax.random.split(jax.random.key(0), 64)
+    states = jax.vmap(estimator.init, (0, None))(keys, theta)
+    estimates, _ = jax.vmap(estimator.estimate, (None, 0, 0))(theta, states, keys)
+    gradient, metrics = jax.pmap(mean_over_particles, "devices")(jax.tree.map(lambda x: x[None], estimates))
+    broken = np.asarray(states.problem.task_params)
+    assert 0.3 < broken.mean() < 0.7
+    np.testing.assert_allclose(metrics["dropped"], broken.mean(), rtol=1e-6)
+    np.testing.assert_allclose(gradient, np.asarray(estimates.gradient)[~broken].mean(), rtol=1e-5)
+    assert np.isfinite(metrics["loss"]).all()
+
+
+def test_particles_must_divide_among_devices(chain: Any) -> None:
+    """One line that says which device counts would do."""
+    device = jax.devices()[0]
+    with pytest.raises(UsageError, match="9 particles cannot be shared equally by 4 devices"):
+        OuterSteps([PES(unroller=chain(4, 2))], optax.sgd(1.0), particles=9, devices=[device] * 4)

@@ -1,0 +1,56 @@
+"""Run as a program: advances STAR's particles on forced CPU devices, alone or as one of two processes.
+
+Arguments, as JSON: devices (of this process), steps, and for two processes: coordinator and process.
+Prints, as JSON, the meta-gradient of the first step and the gathered particles after the last one.
+"""
+
+import json
+import sys
+
+import jax
+import numpy as np
+import optax
+
+from learned_opt.adam import LearnableAdam
+from learned_opt.meta_train.objective import MetaObjective
+from learned_opt.meta_train.parallel import OuterSteps
+from learned_opt.meta_train.pes import PES
+from learned_opt.meta_train.unroll import Unroller
+from learned_opt.star import Star
+from learned_opt.tasks import registry
+
+
+def main(devices: int, steps: int, optimizer: str = "star", coordinator: str = "", process: int = 0) -> None:
+    jax.config.update("jax_num_cpu_devices", devices)
+    if coordinator:
+        jax.distributed.initialize(coordinator, num_processes=2, process_id=process)
+    learned = Star(hidden=(4,), preconditioner="rms") if optimizer == "star" else LearnableAdam()
+    unroller = Unroller(
+        family=registry.family("digits-mlp-reparametrised"),
+        optimizer=learned,
+        objective=MetaObjective(),
+        truncation=3,
+        min_horizon=6,
+        max_horizon=12,
+    )
+    # Without decay, the trace in the state of the outer optimizer is the last meta-gradient.
+    outer_steps = OuterSteps([PES(unroller=unroller)], optax.chain(optax.trace(0.0), optax.scale(-1e-3)), particles=8)
+    key = jax.random.key(0)
+    theta = learned.init(key)
+    outer, states = outer_steps.init_outer(theta), outer_steps.init(key, theta)
+    gradient = None
+    for step in range(steps):
+        outer, states, metrics = outer_steps.step(outer, states, jax.random.fold_in(key, step))
+        if step == 0:
+            gradient = jax.device_get(outer.opt_state[0].trace)
+    found = {
+        "devices": len(outer_steps.devices),
+        "loss": float(metrics["loss"]),
+        "gradient": jax.tree.map(np.ndarray.tolist, gradient),
+        "particles": [x.tolist() for x in jax.tree.leaves(outer_steps.gather(states))],
+    }
+    print("RESULT" + json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
