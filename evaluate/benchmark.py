@@ -111,21 +111,19 @@ def _compiled(
     Programs are compiled in parallel, for XLA uses one core for each, and compiling can take longer than the training.
     """
     devices = tuple(jax.local_devices())
-    programs = {optimizer: batch.program(optimizer, devices) for optimizer in thetas}
+    programs = {
+        optimizer: batch.program(optimizer, devices)  # type: ignore[arg-type]  # a frozen dataclass, so it has a hash
+        for optimizer in thetas
+    }
     keys = {task: jax.random.fold_in(key, zlib.crc32(task.encode())) for task in suite.tasks}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        draws = dict(
-            zip(
-                suite.tasks,
-                pool.map(lambda task: batch.draw(suite.tasks[task], keys[task], seeds), suite.tasks),
-                strict=True,
-            )
-        )
-        starts = {
+        drawn = pool.map(lambda task: batch.draw(suite.tasks[task], keys[task], seeds), suite.tasks)
+        draws = dict(zip(suite.tasks, drawn, strict=True))
+        starts: dict[tuple[str, Optimizer], Callable[[], Runs]] = {
             (task, optimizer): functools.partial(
-                Runs, programs[optimizer], list(thetas[optimizer].values()), suite.tasks[task], draws[task], max_steps
+                Runs, programs[optimizer], list(thetas[optimizer].values()), family, draws[task], max_steps
             )
-            for task in suite.tasks
+            for task, family in suite.tasks.items()
             for optimizer in thetas
         }
         for _ in pool.map(lambda start: start().compile(), starts.values()):

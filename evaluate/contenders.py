@@ -3,10 +3,10 @@
 import functools
 import inspect
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import optax
@@ -30,14 +30,6 @@ _NEED_MORE = {
 }
 
 
-class Optimizer(Hashable, Protocol):
-    """What a compiled program is made for: `theta -> optax.GradientTransformationExtraArgs`."""
-
-    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
-        """The optimizer that `theta` stands for."""
-        ...
-
-
 @dataclass(frozen=True)
 class HandWritten:
     """An optimizer of optax; its theta is the learning rate."""
@@ -53,6 +45,9 @@ class HandWritten:
         """The learning rate that optax gives it, or 1e-3."""
         default = inspect.signature(_optax_optimizers()[self.name]).parameters["learning_rate"].default
         return default if isinstance(default, float) else DEFAULT_RATE
+
+
+Optimizer = LearnedOptimizer | HandWritten  # hashable, and what a program is compiled for: `transform(theta)`
 
 
 @dataclass(frozen=True)
@@ -75,6 +70,11 @@ class Contender:
         """The learning rates it is run at; none for a learned optimizer."""
         return tuple(self.thetas) if isinstance(self.optimizer, HandWritten) else ()
 
+    @property
+    def max_horizon(self) -> int | None:
+        """The longest horizon it was meta-trained on, if its card, or the config of its unfinished run, says."""
+        return self.card.get("config", self.card).get("max_horizon")
+
 
 def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
     """A contender from meta-parameters in memory."""
@@ -90,26 +90,22 @@ def parse(text: str) -> Contender:
     Raises:
         UsageError: there is no such optimizer or run directory, or the learning rate is not a positive number.
     """
-    if text not in artifact.pretrained_names():
-        name, at, rate = text.partition("@")
-        name = name.removeprefix("contrib.")
-        if name.removesuffix(TUNED) in _NEED_MORE:
-            name = name.removesuffix(TUNED)
-            raise UsageError(
-                f"optimizer {text!r} needs {_NEED_MORE[name]}: accepted are those that need only gradients"
-            )
-        if name in optax_names():
-            optimizer = HandWritten(name)
-            value = _rate(text, rate) if at else optimizer.default_rate
-            return Contender(text, optimizer, {value: np.float32(value)})
-        if not at and name.endswith(TUNED) and name.removesuffix(TUNED) in optax_names():
-            optimizer = HandWritten(name.removesuffix(TUNED))
-            rates = [optimizer.default_rate * factor for factor in SWEEP]
-            return Contender(text, optimizer, {rate: np.float32(rate) for rate in rates})
-        if not Path(text).is_dir():
-            shapes = ["a run directory", "NAME@RATE", f"NAME{TUNED}"]
-            raise errors.unknown("optimizer", text, [*artifact.pretrained_names(), *optax_names(), *shapes])
-    return learned(text, *load_learned_optimizer(text))
+    if text in artifact.pretrained_names():
+        return learned(text, *load_learned_optimizer(text))
+    name, at, rate = text.removeprefix("contrib.").partition("@")
+    tuned = name.endswith(TUNED) and not at
+    name = name.removesuffix(TUNED) if tuned else name
+    if name in _NEED_MORE:
+        raise UsageError(f"optimizer {text!r} needs {_NEED_MORE[name]}: accepted are those that need only gradients")
+    if name in optax_names():
+        optimizer = HandWritten(name)
+        default = optimizer.default_rate
+        rates = [default * factor for factor in SWEEP] if tuned else [_rate(text, rate) if at else default]
+        return Contender(text, optimizer, {rate: np.float32(rate) for rate in rates})
+    if text and Path(text).is_dir():
+        return learned(text, *load_learned_optimizer(text))
+    shapes = ["a run directory", "NAME@RATE", f"NAME{TUNED}"]
+    raise errors.unknown("optimizer", text, [*artifact.pretrained_names(), *optax_names(), *shapes])
 
 
 def optax_names() -> list[str]:
@@ -133,10 +129,11 @@ def _is_optimizer(name: str, member: Any) -> bool:
 
 
 def _rate(text: str, rate: str) -> float:
+    limits = np.finfo(np.float32)  # what the optimizer will see
     try:
-        value = float(np.float32(float(rate)))  # what the optimizer will see: 1e-50 is 0 and 1e50 is infinite
+        value = float(rate)
     except ValueError:
         value = math.nan
-    if not 0 < value < math.inf:
+    if not float(limits.tiny) <= value <= float(limits.max):
         raise UsageError(f"learning rate {rate!r} in {text!r}: a positive number is accepted, as in adam@1e-3")
-    return float(rate)
+    return value

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import io
 import sys
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from learned_opt import errors
 from learned_opt.errors import UsageError
@@ -12,10 +12,10 @@ from learned_opt.errors import UsageError
 Flags = TypeVar("Flags")
 
 COMMANDS = {
-    "train": "[PRESET] [--run-dir DIR] [--flags]   meta-train an optimizer (default preset: quickstart); again, to resume",
-    "benchmark": "OPTIMIZER... [--suite SUITE]       score optimizers on tasks they were not trained on, against tuned Adam",
-    "export": "RUN NAME                           turn a finished run into pretrained weights",
-    "list": "                                   presets, optimizers, estimators, tasks, suites and pretrained weights",
+    "train": "[PRESET] [--run-dir DIR] [--flags]: meta-train an optimizer (default: quickstart); again, to resume",
+    "benchmark": "OPTIMIZER... [--suite SUITE] [--out DIR]: score optimizers on tasks, beside tuned Adam",
+    "export": "RUN NAME [--out DIR]: turn a finished run into pretrained weights",
+    "list": "presets, optimizers, estimators, tasks, suites and pretrained weights",
 }
 
 
@@ -55,7 +55,7 @@ def parse(command: str, kind: type[Flags], args: list[str], default: Flags | Non
     message = io.StringIO()
     try:
         with contextlib.redirect_stderr(message):
-            options = {} if default is None else {"default": default}
+            options: dict[str, Any] = {} if default is None else {"default": default}
             return tyro.cli(kind, args=args, prog=f"learned-opt {command}", **options)
     except SystemExit as end:
         if not end.code:
@@ -73,3 +73,7 @@ def _one_line(box: str) -> str:
 def _usage() -> str:
     lines = [f"  {name:10}{does}" for name, does in COMMANDS.items()]
     return "usage: learned-opt COMMAND ...\n\n" + "\n".join(lines) + "\n\nlearned-opt COMMAND --help tells more."
+
+
+if __name__ == "__main__":
+    main()

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -10,6 +11,7 @@ from typing import Annotated, Any, get_args
 import jax
 import tyro
 from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from learned_opt import registry
 from learned_opt.checkpoints import artifact
@@ -36,6 +38,8 @@ class TrainFlags:
     """Where everything goes (default: runs/PRESET)."""
     option: tuple[str, ...] = ()
     """Options of the learned optimizer, such as nominal=none or hidden=[8,8]."""
+    compare: bool = True
+    """End with the comparison with Adam, which takes about a minute."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ def train(args: list[str]) -> None:
         theta = trainer.train()
     except Interrupted as interrupted:
         stop(str(interrupted), interrupted.exit_status)
+    if not flags.compare:
+        return
     optimizer = trainer.optimizer
     compared = [
         contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
@@ -96,6 +102,7 @@ def benchmark(args: list[str]) -> None:
             "benchmark was given no optimizer: pretrained names, run directories or optax names are accepted"
         )
     use_cores(None)
+    suites.suite(flags.suite)
     _score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
 
 
@@ -123,14 +130,15 @@ def show_list(args: list[str]) -> None:
     if args:
         raise UsageError(f"list was given {args[0]!r}: no arguments are accepted")
     console = Console(soft_wrap=True, highlight=False)
-    for title, names in {
+    sections: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "learned optimizers": registry.OPTIMIZERS,
         "estimators": get_args(EstimatorName),
         "tasks": FAMILIES,
         "suites": [f"{s.name}: {s.description}" for s in suites.SUITES.values()],
         "pretrained weights": artifact.pretrained_names(),
-    }.items():
+    }
+    for title, names in sections.items():
         console.print(f"[bold]{title}[/bold]")
         for name in names:
             console.print(f"  {name}", markup=False)
@@ -145,10 +153,21 @@ def use_cores(devices: int | None) -> None:
 
 
 def _score(compared: list[contenders.Contender], flags: BenchmarkFlags, console: Console) -> None:
+    report.prepare(flags.out)
     suite = suites.suite(flags.suite)
-    results = benchmarks.run(suite, compared, flags.seeds, flags.horizons)
+    columns = (TextColumn("comparing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("")
+        results = benchmarks.run(
+            suite,
+            compared,
+            flags.seeds,
+            flags.horizons,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
     report.write(results, flags.out)
     report.show(results, console)
+    console.print(f"{flags.out}: results.json, curves.png; {results.wall_seconds:.0f} s")
 
 
 def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:

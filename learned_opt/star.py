@@ -21,7 +21,7 @@ class StarState(NamedTuple):
     Flax's `nnx.Optimizer` loses named tuples that lie deeper, inside such a tree.
     """
 
-    count: jax.Array
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
     statistics: Statistics
 
 
@@ -116,7 +116,7 @@ class Star:
             if params is None:
                 raise ValueError("STAR needs the parameters: call update(grads, state, params)")
             count = optax.safe_increment(state.count)
-            structure = jax.tree.structure(params)
+            structure: Any = jax.tree.structure(params)
             columns = [structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics)]
             results = [
                 self._update_tensor(theta, grad, param, Statistics(*stats), count)
@@ -200,7 +200,7 @@ def black_box_mlp(**options: Any) -> Star:
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
 
 
-def _transpose(structure: jax.tree_util.PyTreeDef, stats: list[Statistics]) -> Statistics:
+def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:
     """From the statistics of every tensor to `Statistics` of trees with that structure."""
     return Statistics(*(structure.unflatten([getattr(s, name) for s in stats]) for name in Statistics._fields))
 
@@ -210,7 +210,7 @@ def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> 
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for k, channel in enumerate(channels):
         by_shape.setdefault(channel.shape, []).append(k)
-    outputs = sum(
+    products = [
         jnp.tensordot(weights[jnp.asarray(ks)].T, jnp.stack([channels[k] for k in ks]), 1) for ks in by_shape.values()
-    )
-    return [output + bias for output, bias in zip(outputs, biases, strict=True)]
+    ]
+    return [sum(terms, start=bias) for *terms, bias in zip(*products, biases, strict=True)]

@@ -1,6 +1,6 @@
 """Running statistics of gradients with meta-learned decays: what STAR carries for each tensor (star.md, section 1)."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ class Statistics(NamedTuple):
     momenta: jax.Array
     second_moment: jax.Array
     rows: jax.Array
-    cols: jax.Array | tuple[()]
+    cols: Any
 
 
 class Decays(NamedTuple):
@@ -88,7 +88,7 @@ def update(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
     axis = second_axis(grad.shape)
     square = jnp.square(grad)
 
-    def average(old: jax.Array, new: jax.Array, rate: jax.Array) -> jax.Array:
+    def average(old: Any, new: jax.Array, rate: jax.Array) -> jax.Array:
         rate = rate.reshape(rate.shape + (1,) * new.ndim)
         return rate * old + (1 - rate) * new
 

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import optax
 import tyro
 
-from learned_opt import registry
 from learned_opt.base import Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
@@ -78,7 +77,6 @@ class Config:
             raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
         if not self.tasks:
             raise UsageError("--tasks was given nothing: at least one task family is accepted")
-        registry.make(self.optimizer, self.optimizer_options)
 
     @property
     def objective(self) -> MetaObjective:

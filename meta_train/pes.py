@@ -61,6 +61,5 @@ class PES:
     def _perturbation(self, theta: Theta, key: jax.Array) -> Theta:
         leaves, structure = jax.tree.flatten(theta)
         keys = jax.random.split(key, len(leaves))
-        return structure.unflatten(
-            [self.sigma * jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-        )
+        noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
+        return jax.tree.unflatten(structure, [self.sigma * x for x in noise])

@@ -41,6 +41,8 @@ class MetaTrainer:
         Raises:
             UsageError: a name is unknown, data is missing, or the directory holds another run; nothing is written.
         """
+        if jax.process_count() > 1:
+            raise UsageError(f"MetaTrainer was started in {jax.process_count()} processes: one is accepted so far")
         self.config = config
         self.run_dir = run_dir
         self.console = console or Console()
@@ -87,8 +89,10 @@ class MetaTrainer:
         writer = MetricsWriter(self.run_dir, first)
         with Interruptible() as signals, ProgressReport(self.console, config.steps, first) as report:
             for step in range(first, config.steps):
-                outer, states, metrics = self.outer_steps.step(outer, states, jax.random.fold_in(self.key, 2 + step))
-                metrics = self._read(metrics, step)
+                outer, states, raw_metrics = self.outer_steps.step(
+                    outer, states, jax.random.fold_in(self.key, 2 + step)
+                )
+                metrics = self._read(raw_metrics, step)
                 writer.write(step, metrics)
                 losses = [*losses, metrics["loss"]][-SMOOTHING:]
                 if step == first:

@@ -28,8 +28,8 @@ FILE_FORMAT = {"file_format": "array_record"}  # the only format that needs no T
 class Dataset:
     """A labelled image set. `images[split]` is uint8 `[n, height, width, channels]`, `labels[split]` int32 `[n]`."""
 
-    images: dict[str, jax.Array]
-    labels: dict[str, jax.Array]
+    images: dict[Split, Any]
+    labels: dict[Split, Any]
     num_classes: int = field(metadata={"static": True})
 
     @property

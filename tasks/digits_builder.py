@@ -11,7 +11,7 @@ SHUFFLE_SEED = 0
 SPLIT_SIZES = {"train": 1197, "validation": 300, "test": 300}
 
 
-class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """1,797 handwritten digits, 8x8 grey, rescaled from 0..16 to 0..255."""
 
     VERSION = tfds.core.Version("1.0.0")

@@ -18,13 +18,17 @@ def _cnn(data: str) -> TaskFamily:
     return ImageFamily(datasets.load(data, size=8), network=CNN, hidden=(16, 32))
 
 
+def _reparametrised(make: Callable[[str], TaskFamily], data: str) -> TaskFamily:
+    return Reparametrised(make(data))
+
+
 def _families() -> dict[str, Callable[[], TaskFamily]]:
     families: dict[str, Callable[[], TaskFamily]] = {}
     for data in datasets.NAMES:
         for network, make in (("mlp", _mlp), ("cnn", _cnn)):
             name = f"{data}-{network}"
             families[name] = functools.partial(make, data)
-            families[f"{name}-reparametrised"] = lambda make=make, data=data: Reparametrised(make(data))
+            families[f"{name}-reparametrised"] = functools.partial(_reparametrised, make, data)
     return families
 
 

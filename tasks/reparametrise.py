@@ -29,7 +29,7 @@ class Reparametrised:
         params = jax.eval_shape(self.family.task(inner).init, scale_key)
         leaves, structure = jax.tree.flatten(params)
         exponents = jax.random.uniform(scale_key, (len(leaves),), minval=jnp.log(self.low), maxval=jnp.log(self.high))
-        return inner, structure.unflatten(list(jnp.exp(exponents)))
+        return inner, jax.tree.unflatten(structure, list(jnp.exp(exponents)))
 
     def task(self, task_params: TaskParams) -> "ReparametrisedTask":
         """The inner task seen through the scales."""

@@ -16,7 +16,7 @@ BIAS, BIAS_GRADS = {"b": PARAMS["b"]}, [{"b": g["b"]} for g in GRADS]
 
 
 def follow(transform, grads, params=PARAMS):
-    """The updates for a sequence of gradients, each applied before the next; every combinator gets an extra argument."""
+    """The updates for a sequence of gradients, each applied before the next; with an extra argument."""
     transform = optax.with_extra_args_support(transform)
     state, updates = transform.init(params), []
     for grad in grads:

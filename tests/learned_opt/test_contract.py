@@ -59,11 +59,11 @@ def test_empty_tree(optimizer, make_theta):
     assert all(leaf.dtype == jnp.int32 for leaf in jax.tree.leaves(state))
 
 
-def test_jit_compiles_once_and_agrees(optimizer, make_theta):
+def test_jit_compiles_once_and_agrees(optimizer, make_theta, quick_jit):
     transform = optimizer.transform(make_theta(optimizer))
     traces = []
 
-    @jax.jit
+    @quick_jit
     def update(grads, state, params, value):
         traces.append(1)
         return transform.update(grads, state, params, value=value)

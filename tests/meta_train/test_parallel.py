@@ -44,7 +44,9 @@ def one_device() -> dict[str, Any]:
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
     """The meta-gradient to 1e-5 of its length; every particle after three steps to 1e-4."""
-    gradient, reference = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(r["gradient"])]) for r in (found, expected))
+    gradient, reference = (
+        np.concatenate([np.ravel(x) for x in jax.tree.leaves(r["gradient"])]) for r in (found, expected)
+    )
     assert np.linalg.norm(reference) > 0.1
     assert np.linalg.norm(gradient - reference) < 1e-5 * np.linalg.norm(reference)
     for a, b in zip(found["particles"], expected["particles"], strict=True):

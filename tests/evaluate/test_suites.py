@@ -1,0 +1,47 @@
+import jax
+import pytest
+
+from learned_opt.errors import UsageError
+from learned_opt.evaluate.suites import SUITES, suite
+
+
+def sizes(family):
+    """Numbers of weights, largest first."""
+    task = family.task(family.sample(jax.random.key(0)))
+    return sorted((leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.init, jax.random.key(0)))), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        (
+            "digits",
+            {
+                f"mlp-32-{activation}{more}": [64 * 32, 320, 32, 10]
+                for activation in ("relu", "tanh")
+                for more in ("", "-reparametrised")
+            },
+        ),
+        (
+            "digits-ood",
+            {
+                "mlp-128-relu": [64 * 128, 1280, 128, 10],
+                "mlp-16-16-16-tanh": [64 * 16, 256, 256, 160, 16, 16, 16, 10],
+                "mlp-64-64-relu": [4096, 4096, 640, 64, 64, 10],
+                "cnn-16-32-relu": [9 * 16 * 32, 320, 9 * 16, 32, 16, 10],
+            },
+        ),
+    ],
+)
+def test_tasks(name, expected):
+    assert {task: sizes(family) for task, family in suite(name).tasks.items()} == expected
+
+
+def test_data_is_loaded_when_asked_for(monkeypatch):
+    monkeypatch.setattr("learned_opt.tasks.datasets.load", None)
+    assert all(suite(name).description for name in SUITES)
+
+
+def test_unknown():
+    with pytest.raises(UsageError, match=r"^unknown suite 'digit': did you mean digits.*accepted: digits, digits-ood$"):
+        suite("digit")

@@ -1,0 +1,134 @@
+"""The command line: fast help, and one line with exit status 2 for every kind of bad input."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from learned_opt import cli, commands
+
+TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "2"]
+
+
+def run(*args: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "learned_opt.cli", *args]
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=120, env={**os.environ, **environment}
+    )
+
+
+def refused(*args: str, cwd: Path, **environment: str) -> str:
+    """The one line on standard error; nothing may be written."""
+    before = sorted(cwd.rglob("*"))
+    done = run(*args, cwd=cwd, **environment)
+    assert done.returncode == 2, done.stderr
+    [line] = done.stderr.strip().splitlines()
+    assert sorted(cwd.rglob("*")) == before
+    return line
+
+
+def test_help_answers_at_once(tmp_path: Path) -> None:
+    """Half a second, the best of three: without JAX."""
+    seconds = []
+    for _ in range(3):
+        started = time.monotonic()
+        done = run("--help", cwd=tmp_path)
+        seconds.append(time.monotonic() - started)
+    assert min(seconds) < 0.5
+    for command in ("train", "benchmark", "export", "list"):
+        assert command in done.stdout
+
+
+def test_list_names_what_there_is(tmp_path: Path) -> None:
+    output = run("list", cwd=tmp_path).stdout
+    for name in ("quickstart", "digits", "star", "black-box-mlp", "learnable-adam", "pes", "truncated-backprop"):
+        assert f"  {name}" in output
+    assert "digits-mlp-reparametrised" in output
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["trian"], "unknown command 'trian': did you mean train?"),
+        (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart?"),
+        (["train", "--tasks", "digit-mlp"], "unknown task 'digit-mlp': did you mean digits-mlp"),
+        (["train", "--optimizer", "sta"], "unknown learned optimizer 'sta': did you mean star?"),
+        (["train", "--option", "nominl=none"], "unknown option of star 'nominl': did you mean nominal"),
+        (["train", "--option", "nominal=adma"], "did you mean adam"),
+        (["train", "--option", "hidden=wide"], "star.hidden was given 'wide': a value like (4, 4) is accepted"),
+        (["train", "--estimator", "pess"], "invalid choice 'pess'"),
+        (["train", "--stesp", "3"], "--steps"),
+        (["train", "--steps", "many"], "many"),
+        (["train", "--steps", "0"], "--steps was given 0: a number above 0 is accepted"),
+        (["train", "--steps", "-5"], "-5"),
+        (["train", "--devices", "0"], "--devices was given 0: a number from 1 is accepted"),
+        (["train", "--max-horizon", "50"], "--max-horizon was given 50: at least 100 is accepted"),
+        (["benchmark", "adma"], "unknown optimizer 'adma': did you mean"),
+        (["benchmark", "adam", "--suite", "digit"], "unknown suite 'digit': did you mean digits"),
+        (["benchmark", "adam@fast"], "learning rate 'fast'"),
+        (["benchmark"], "optimizer"),
+        (["export", "nowhere", "mine"], "nowhere"),
+        (["list", "presets"], "no arguments are accepted"),
+    ],
+)
+def test_bad_input_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    args: list[str],
+    expected: str,
+) -> None:
+    """In this process, to be quick, where devices have been looked at already."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    with pytest.raises(SystemExit) as end:
+        cli.main(args)
+    assert end.value.code == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    assert expected in line
+    assert not list(tmp_path.iterdir())
+
+
+def test_devices_must_share_the_particles(tmp_path: Path) -> None:
+    assert "32 particles cannot be shared equally by 5 devices" in refused("train", "--devices", "5", cwd=tmp_path)
+
+
+def test_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    places = {"TFDS_DATA_DIR": str(tmp_path / "data"), "LEARNED_OPT_CACHE": str(tmp_path / "cache")}
+    line = refused("train", "--tasks", "mnist-mlp", cwd=tmp_path, **places)
+    assert "data set 'mnist' is not prepared" in line
+    assert "pip install 'learned-opt[data]'" in line
+
+
+def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    assert "is no run directory" in refused("train", *TINY, "--run-dir", str(tmp_path), cwd=tmp_path)
+
+
+def test_train_export_load(tmp_path: Path) -> None:
+    """A tiny run, exported, is loaded by its directory and refuses to be overwritten or misread."""
+    import jax.numpy as jnp
+    import numpy as np
+
+    import learned_opt
+
+    done = run("train", *TINY, "--optimizer", "learnable-adam", "--no-compare", "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    done = run("export", "run", "mine", "--out", "weights", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    params = {"w": jnp.ones(3)}
+    updates = []
+    for directory in ("run", "weights/mine"):
+        optimizer = learned_opt.load(tmp_path / directory)
+        updates.append(optimizer.update(params, optimizer.init(params), params)[0]["w"])
+    np.testing.assert_array_equal(*updates)
+    assert "weights/mine exists" in refused("export", "run", "mine", "--out", "weights", cwd=tmp_path)
+
+    card = tmp_path / "weights/mine/card.json"
+    card.write_text(json.dumps(json.loads(card.read_text()) | {"optimizer": "star"}))
+    assert "checkpoint of another architecture" in refused("benchmark", "weights/mine", cwd=tmp_path)

@@ -1,0 +1,149 @@
+"""STAR against a plain NumPy reading of star.md, sections 1 to 3: no folding of scales, no change of layout."""
+
+import itertools
+from typing import get_args
+
+import jax
+import numpy as np
+import pytest
+
+from learned_opt import Star
+from learned_opt.star import Nominal, Preconditioner
+
+TIMES = [1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5]
+SHAPES = [(), (5,), (4, 3), (3, 4), (3, 3), (2, 2, 4, 3)]
+# Terms of comparable size, so that none hides the others' errors.
+SCALES = {"step_scale": 0.03, "nominal_scale": 0.02, "exponent_scale": 0.5, "weight_decay": 0.1}
+
+
+class PlainStar:
+    """One tensor. Every feature is a full array; the network runs on `[*shape, 39]`."""
+
+    def __init__(self, star, theta, shape):
+        self.star, self.network, self.t = star, theta["network"], 0
+        starts = {
+            "momenta": np.array([0.9, 0.99, 0.999]),
+            "second_moment": np.array(0.999),
+            "factored": np.array([0.9, 0.99, 0.999]),
+        }
+        self.decay = {k: np.clip(1 - (1 - d) * np.exp(10 * theta["decays"][k]), 0, 1 - 1e-6) for k, d in starts.items()}
+        by_size = sorted(range(len(shape)), key=lambda axis: (shape[axis], axis))
+        self.second, self.largest = by_size[-2:] if len(shape) > 1 else (None, None)
+        self.m, self.v = [0.0, 0.0, 0.0], 0.0
+        self.rows, self.cols = [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]
+
+    def average(self, old, new, decay):
+        return decay * old + (1 - decay) * new
+
+    def corrected(self, average, decay):
+        return average / (1 - decay**self.t) if self.star.bias_correction else average
+
+    def statistics(self, g):
+        """Momenta, second moment, and row and column means, updated and as full arrays."""
+        d, square = self.decay, g**2 + 1e-30
+        self.t += 1
+        row, col = square, square
+        if g.ndim > 1:
+            row = np.broadcast_to(square.mean(self.second, keepdims=True), g.shape)
+            col = np.broadcast_to(square.mean(self.largest, keepdims=True), g.shape)
+        for i in range(3):
+            self.m[i] = self.average(self.m[i], g, d["momenta"][i])
+            self.rows[i] = self.average(self.rows[i], row, d["factored"][i])
+            self.cols[i] = self.average(self.cols[i], col, d["factored"][i])
+        self.v = self.average(self.v, g**2, d["second_moment"])
+        return (
+            [self.corrected(self.m[i], d["momenta"][i]) for i in range(3)],
+            self.corrected(self.v, d["second_moment"]),
+            [self.corrected(self.rows[i], d["factored"][i]) for i in range(3)],
+            [self.corrected(self.cols[i], d["factored"][i]) for i in range(3)],
+        )
+
+    def features(self, p, g, m, v, rows, cols):
+        eps = self.star.second_moment_eps
+        features = [g, p, *m, v, *(x / np.sqrt(v + eps) for x in m), 1 / np.sqrt(v + eps)]
+        factors = []
+        for row, col in zip(rows, cols, strict=True):
+            if g.ndim > 1:
+                relative = (row + eps) / (row.mean(self.largest, keepdims=True) + eps)
+                factors.append(1 / np.sqrt(relative) / np.sqrt(col + eps))
+            else:
+                factors.append(1 / np.sqrt(row + eps))
+        features += [g * f for f in factors]
+        features += [*rows, *cols]
+        features += [1 / np.sqrt(x + eps) for x in (*rows, *cols)]
+        features += [x * f for x, f in zip(m, factors, strict=True)]
+        assert len(features) == 28
+        return [f / np.sqrt(np.mean(f**2) + self.star.feature_eps) for f in features]
+
+    def update(self, p, g):
+        """What is to be added to p."""
+        star = self.star
+        m, v, rows, cols = self.statistics(g)
+        time = [np.full(p.shape, np.tanh(self.t / scale - 1)) for scale in TIMES]
+        x = np.stack(self.features(p, g, m, v, rows, cols) + time, axis=-1)
+        for i in range(len(self.network)):
+            x = (np.maximum(x, 0) if i else x) @ self.network[f"layer_{i}"]["weights"]
+            x = x + self.network[f"layer_{i}"]["biases"]
+        heads = iter(np.moveaxis(x, -1, 0))
+        black_box = star.step_scale * next(heads)
+        if star.learned_magnitude:
+            a = next(heads)
+            black_box = black_box * np.exp(star.exponent_scale * (a.mean() if star.average_magnitude else a))
+        root = np.sqrt(v + star.second_moment_eps)
+        aggmo = sum(m) / 3
+        if star.preconditioner == "second-moment":
+            black_box = black_box / np.sqrt(v + star.preconditioner_eps)
+        if star.preconditioner == "rms":
+            black_box = black_box * np.sqrt(np.mean((aggmo / root) ** 2) + star.feature_eps)
+        new = p - black_box
+        if star.nominal != "none":
+            a = next(heads)
+            direction = {
+                "sgd": g,
+                "momentum": m[0],
+                "aggmo": aggmo,
+                "adam": m[0] / root,
+                "adam-aggmo": aggmo / root,
+            }[star.nominal]
+            a = a.mean() if star.average_nominal_magnitude else a
+            new = new - star.nominal_scale * np.exp(star.exponent_scale * a) * direction
+        if star.weight_decay > 0:
+            new = new - star.weight_decay * np.exp(star.exponent_scale * next(heads)) * p
+        assert next(heads, None) is None
+        return new - p
+
+
+VARIANTS = [
+    {"nominal": nominal, "preconditioner": preconditioner, "bias_correction": bias_correction}
+    for nominal, preconditioner, bias_correction in itertools.product(
+        get_args(Nominal), get_args(Preconditioner), (True, False)
+    )
+] + [
+    {"learned_magnitude": False},
+    {"average_magnitude": True},
+    {"average_nominal_magnitude": True},
+    {"weight_decay": 0.0},
+    {"hidden": ()},
+    {"hidden": (4, 4, 4)},
+    {"feature_eps": 1e-2, "second_moment_eps": 1e-3, "preconditioner_eps": 1e-1},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=lambda options: ",".join(map(str, options.values())))
+def test_every_update_is_the_plain_one(options, make_theta, x64):
+    star = Star(**(SCALES | options))
+    theta = make_theta(star, scale=0.1)
+    transform = star.transform(theta)
+    plain_theta = jax.tree.map(np.asarray, theta)
+    rng = np.random.default_rng(0)
+    params = {str(shape): rng.normal(size=shape) for shape in SHAPES}
+    plain = {str(shape): PlainStar(star, plain_theta, shape) for shape in SHAPES}
+    state = transform.init(params)
+    for _ in range(3):
+        grads = {k: rng.normal(size=p.shape) * rng.exponential(size=p.shape[-1:]) for k, p in params.items()}
+        grads["(5,)"][2] = 0.0  # a parameter that has never had a gradient
+        updates, state = transform.update(grads, state, params)
+        for shape, p in params.items():
+            expected = plain[shape].update(p, grads[shape])
+            np.testing.assert_allclose(updates[shape], expected, rtol=1e-10, atol=1e-12, err_msg=shape)
+            params[shape] = p + expected
