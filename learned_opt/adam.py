@@ -53,6 +53,7 @@ class LearnableAdam:
         ) -> tuple[optax.Updates, optax.OptState]:
             del params, extra
             steps, new_state = adam.update(widen(updates), state)
-            return optax.tree.cast_like(steps, updates), optax.tree.cast_like(new_state, state)
+            steps = jax.tree.map(lambda step, grad: step.astype(jnp.result_type(grad)), steps, updates)
+            return steps, optax.tree.cast_like(new_state, state)
 
         return optax.GradientTransformationExtraArgs(init, update)

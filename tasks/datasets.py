@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from learned_opt import errors
@@ -39,9 +40,10 @@ class Dataset:
 
     def sample_batch(self, key: jax.Array, split: Split, batch_size: int) -> tuple[jax.Array, jax.Array]:
         """Images as float32 in [0, 1] and labels, drawn with replacement from one split."""
-        labels = self.labels[split]
+        # `load` gives numpy arrays, which a traced index cannot index.
+        images, labels = jnp.asarray(self.images[split]), jnp.asarray(self.labels[split])
         rows = jax.random.randint(key, (batch_size,), 0, labels.shape[0])
-        return self.images[split][rows].astype(np.float32) / 255, labels[rows]
+        return images[rows].astype(jnp.float32) / 255, labels[rows]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The default data: scikit-learn's digits, through a TFDS builder and a cache."""
 
+import os
 import subprocess
 import sys
 
@@ -82,12 +83,16 @@ def test_reads_its_cache(fresh_cache, digits, monkeypatch):
     assert same(again, digits)
 
 
+def flipped(content, i):
+    return content[:i] + bytes([content[i] ^ 255]) + content[i + 1 :]
+
+
 DAMAGE = {
     "empty": lambda content: b"",
     "text": lambda content: b"not an archive",
     "cut short": lambda content: content[: len(content) // 2],
-    "a flipped byte in the images": lambda content: content[:5000] + bytes([content[5000] ^ 255]) + content[5001:],
-    "a flipped byte in the directory": lambda content: content.replace(b"PK\x01\x02\x14\x03", b"PK\x01\x02\xff\x03", 1),
+    "a flipped byte in the images": lambda content: flipped(content, 5000),
+    "an unknown compression": lambda content: flipped(content, content.index(b"PK\x01\x02") + 10),
     "another archive": lambda content: b"PK\x05\x06" + bytes(18),
 }
 
@@ -103,14 +108,18 @@ def test_a_damaged_cache_is_made_again(damage, digits, data_cache):
     datasets.load.cache_clear()
     assert same(datasets.load("digits"), digits)
     assert path.read_bytes() == content
-    assert [p.name for p in data_cache.glob("*.npz*")] == [path.name] or (data_cache / "digits-8-v1.npz").exists()
+    assert not list(data_cache.glob("tmp*"))
 
 
 def test_needs_no_tensorflow(tmp_path):
-    code = (
-        "import sys; sys.modules['tensorflow'] = None\n"  # importing it raises ImportError, as where it is not installed
-        "from learned_opt.tasks import datasets; print(len(datasets.load('digits').labels['train']))"
-    )
-    environment = {"LEARNED_OPT_CACHE": str(tmp_path), "PATH": "", "HOME": str(tmp_path)}
+    code = """
+import importlib.machinery
+find = importlib.machinery.PathFinder.find_spec
+absent = classmethod(lambda cls, name, *rest: None if name == "tensorflow" else find(name, *rest))
+importlib.machinery.PathFinder.find_spec = absent
+from learned_opt.tasks import datasets
+print(len(datasets.load("digits").labels["train"]), importlib.util.find_spec("tensorflow"))
+"""
+    environment = os.environ | {"LEARNED_OPT_CACHE": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
-    assert (done.stdout, done.stderr) == ("1197\n", "")
+    assert (done.stdout, done.stderr) == ("1197 None\n", "")

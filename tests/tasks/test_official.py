@@ -12,7 +12,6 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from learned_opt.tasks import datasets
-from learned_opt.tasks.base import SPLITS
 
 SHARED = Path(__file__).parents[2] / "../shared/tensorflow_datasets"
 
@@ -37,7 +36,7 @@ def box_means(images: np.ndarray, size: int) -> np.ndarray:
     return images
 
 
-def small(name: str, shape: tuple[int, int, int], with_validation: bool = False):
+def small(name: str, shape: tuple[int, int, int], with_validation: bool):
     """A builder that poses as an official image set, with a few examples in it."""
 
     def split_generators(self, dl_manager):
@@ -49,7 +48,7 @@ def small(name: str, shape: tuple[int, int, int], with_validation: bool = False)
         for i in range(20):
             file = io.BytesIO()
             Image.fromarray(rng.integers(0, 256, shape, dtype=np.uint8).squeeze()).save(file, "PNG")
-            yield i, {"image": file, "label": i % 10}
+            yield i, {"image": file.getvalue(), "label": i % 10}
 
     def info(self):
         features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=10)}
@@ -67,25 +66,28 @@ def small(name: str, shape: tuple[int, int, int], with_validation: bool = False)
 
 
 @pytest.mark.parametrize(
-    ("name", "shape", "sizes"),
-    [("mnist", (28, 28, 1), (18, 2, 20)), ("cifar10", (32, 32, 3), (18, 2, 20))],
+    ("name", "shape", "with_validation"),
+    [("mnist", (28, 28, 1), False), ("cifar10", (32, 32, 3), False), ("fashion_mnist", (28, 28, 1), True)],
 )
-def test_reads_and_resizes_a_small_set_of_that_name(name, shape, sizes, tmp_path, fresh_cache):
-    builder = small(name, shape)(data_dir=tmp_path / "data", **datasets.FILE_FORMAT)
+def test_reads_and_resizes_a_small_set_of_that_name(name, shape, with_validation, tmp_path, fresh_cache):
+    builder = small(name, shape, with_validation)(data_dir=tmp_path / "data", **datasets.FILE_FORMAT)
     builder.download_and_prepare()
     code = f"from learned_opt.tasks import datasets; datasets.load({name!r}); datasets.load({name!r}, size=8)"
     python(code, tmp_path / "data", fresh_cache)
     full, resized = datasets.load(name), datasets.load(name, size=8)  # from the cache that the program left
-    assert tuple(len(full.labels[split]) for split in SPLITS) == sizes
     assert (full.shape, resized.shape) == (shape, (8, 8, shape[2]))
-    raw = {split: list(builder.as_data_source(split)) for split in ("train", "test")}
-    for split, examples in {"train": raw["train"][:18], "valid": raw["train"][18:], "test": raw["test"]}.items():
+    raw = {split: list(builder.as_data_source(split)) for split in builder.info.splits}
+    expected = {"train": raw["train"][:18], "valid": raw["train"][18:], "test": raw["test"]}
+    if with_validation:
+        expected |= {"train": raw["train"], "valid": raw["validation"]}
+    for split, examples in expected.items():
         np.testing.assert_array_equal(full.images[split], [e["image"] for e in examples])
         np.testing.assert_array_equal(full.labels[split], [e["label"] for e in examples])
         np.testing.assert_array_equal(resized.labels[split], full.labels[split])
         np.testing.assert_allclose(resized.images[split], box_means(full.images[split], 8), atol=1.01)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "mnist").is_dir(), reason=f"mnist is not in {SHARED}")
 def test_mnist_itself(fresh_cache):
     code = "from learned_opt.tasks import datasets; datasets.load('mnist', size=8)"

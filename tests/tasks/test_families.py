@@ -1,0 +1,86 @@
+"""Families: by name, and as pytrees whose data enters compiled programs as an argument."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt import UsageError
+from learned_opt.tasks import datasets, registry
+from learned_opt.tasks.images import CNN, MLP, ImageFamily
+from learned_opt.tasks.reparametrise import Reparametrised
+
+
+@pytest.mark.parametrize("wrap", [lambda family: family, Reparametrised], ids=["plain", "reparametrised"])
+def test_other_data_of_the_same_shape_does_not_retrace(wrap, make_data):
+    traces = []
+
+    @jax.jit
+    def first_loss(family, key):
+        traces.append(1)
+        task = family.task(family.sample(key))
+        return task.loss(task.init(key), key, task.sample_batch(key, "train"))
+
+    families = [wrap(ImageFamily(make_data(seed), MLP, (5,))) for seed in (0, 1)]
+    first, second, again = (float(first_loss(family, jax.random.key(0))) for family in (*families, families[0]))
+    assert len(traces) == 1
+    assert first == again
+    assert first != second
+    first_loss(wrap(ImageFamily(make_data(0), MLP, (6,))), jax.random.key(0))
+    assert len(traces) == 2  # another architecture is another program
+    constants = jax.make_jaxpr(first_loss)(families[0], jax.random.key(0)).consts
+    assert sum(np.size(c) for c in constants) < 100
+
+
+def test_one_program_for_every_task_of_a_family(make_data):
+    """Tasks under `vmap`: each loss is the one that its own activation and scales give."""
+    family = Reparametrised(ImageFamily(make_data(), MLP, (5,)))
+    keys = jax.random.split(jax.random.key(0), 6)
+
+    def loss(task_params, key):
+        task = family.task(task_params)
+        return task.loss(task.init(key), key, task.sample_batch(key, "valid"))
+
+    task_params = jax.vmap(family.sample)(keys)
+    together = jax.jit(jax.vmap(loss))(task_params, keys)
+    assert {0, 1} == set(np.asarray(task_params[0]))
+    for i, key in enumerate(keys):
+        alone = loss(jax.tree.map(lambda x, i=i: x[i], task_params), key)
+        assert float(together[i]) == pytest.approx(float(alone), rel=1e-5)
+
+
+def test_every_name_stands_for_its_data_and_network():
+    assert set(registry.FAMILIES) == {
+        f"{data}-{network}{suffix}"
+        for data in ("digits", "mnist", "fashion_mnist", "cifar10")
+        for network in ("mlp", "cnn")
+        for suffix in ("", "-reparametrised")
+    }
+    for name, network in {"digits-mlp": MLP, "digits-cnn": CNN}.items():
+        plain, rescaled = registry.family(name), registry.family(f"{name}-reparametrised")
+        assert (plain.network, plain.data) == (network, datasets.load("digits", size=8))
+        assert isinstance(rescaled, Reparametrised)
+        assert rescaled.family.network is network
+
+
+@pytest.mark.parametrize("name", ["digits-mlp", "digits-cnn", "digits-mlp-reparametrised", "digits-cnn-reparametrised"])
+def test_named_families_start_at_chance(name):
+    family = registry.family(name)
+    task = family.task(family.sample(jax.random.key(0)))
+    loss = task.loss(task.init(jax.random.key(1)), jax.random.key(2), task.sample_batch(jax.random.key(3), "train"))
+    assert loss.dtype == jnp.float32
+    assert float(loss) == pytest.approx(np.log(10), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("digit-mlp", "unknown task 'digit-mlp': did you mean digits-mlp"),
+        ("digits-cnn-reparametrized", "did you mean digits-cnn-reparametrised"),
+        ("xyz", "unknown task 'xyz': accepted: cifar10-cnn, "),
+    ],
+)
+def test_unknown_names_are_refused_with_near_misses(name, message):
+    with pytest.raises(UsageError) as caught:
+        registry.family(name)
+    assert message in str(caught.value)

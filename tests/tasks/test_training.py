@@ -1,0 +1,56 @@
+"""One step of inner training."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt.tasks import training
+from learned_opt.tasks.images import MLP, ImageFamily
+
+
+@pytest.fixture
+def task(make_data):
+    return ImageFamily(make_data(), MLP, (5,), batch_size=8).task(jnp.asarray(1))
+
+
+def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task):
+    rate = 0.1
+    optimizer = optax.with_extra_args_support(optax.sgd(rate))
+    state = training.start(task, optimizer, jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.params, task.init(jax.random.key(0)))
+    new_state, seen = jax.jit(lambda s, k: training.step(task, optimizer, s, k))(state, jax.random.key(1))
+    loss, grads = jax.value_and_grad(task.loss)(state.params, seen.loss_key, seen.batch)
+    assert float(seen.loss) == pytest.approx(float(loss), rel=1e-6)
+    jax.tree.map(
+        lambda new, old, g: np.testing.assert_allclose(new, old - rate * g, rtol=1e-5, atol=1e-7),
+        new_state.params,
+        state.params,
+        grads,
+    )
+    rows = np.rint(np.asarray(seen.batch[0][:, 0, 0, 0]) * 255)
+    assert set(rows) == {0}  # the first pixel names the split: train
+
+
+def test_every_key_is_another_batch(task):
+    optimizer = optax.with_extra_args_support(optax.sgd(0.1))
+    state = training.start(task, optimizer, jax.random.key(0))
+    first, again, other = (training.step(task, optimizer, state, jax.random.key(k))[1] for k in (1, 1, 2))
+    np.testing.assert_array_equal(first.batch[0], again.batch[0])
+    assert np.any(first.batch[0] != other.batch[0])
+    assert first.loss_key != other.loss_key
+
+
+def test_the_optimizer_is_given_the_loss_and_the_weights(task):
+    """`value`, as line searches and `reduce_on_plateau` want it."""
+
+    def update(grads, state, params, *, value, **extra):
+        return jax.tree.map(lambda p: value - p, params), value
+
+    optimizer = optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(()), update)
+    state = training.start(task, optimizer, jax.random.key(0))
+    new_state, seen = training.step(task, optimizer, state, jax.random.key(1))
+    assert new_state.opt_state == seen.loss
+    for leaf in jax.tree.leaves(new_state.params):
+        np.testing.assert_allclose(leaf, np.full(leaf.shape, seen.loss), rtol=1e-6)
