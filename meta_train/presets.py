@@ -31,7 +31,7 @@ def digits() -> Config:
 
     Command: `learned-opt train digits`. @@DIGITS@@
     """
-    return dataclasses.replace(quickstart(), preset="digits", steps=4500, particles=64, max_horizon=3000)
+    return dataclasses.replace(quickstart(), preset="digits", steps=4500, particles=64, max_horizon=4000)
 
 
 PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits}
