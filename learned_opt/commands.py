@@ -68,6 +68,8 @@ class ExportFlags:
     """The name of the weights."""
     out: Path = Path("checkpoints/pretrained")
     """The folder that gets NAME/."""
+    description: str = ""
+    """What the weights are, and are not, good for: the first line of their card."""
 
 
 def train(args: list[str]) -> None:
@@ -121,7 +123,7 @@ def export(args: list[str]) -> None:
     results = flags.run / "results.json"
     if results.is_file():
         card |= {"results": json.loads(results.read_text())["summary"]}
-    artifact.write(target, theta, {"name": flags.name, **card})
+    artifact.write(target, theta, {"name": flags.name, "description": flags.description, **card})
     print(f"{target}: learned_opt.load({str(target)!r})")
 
 
@@ -149,7 +151,8 @@ def use_cores(devices: int | None) -> None:
 
     The number of forced CPU devices leaves accelerators alone.
     """
-    jax.config.update("jax_num_cpu_devices", devices or len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    jax.config.update("jax_num_cpu_devices", devices or cores)
 
 
 def _score(compared: list[contenders.Contender], flags: BenchmarkFlags, console: Console) -> None:

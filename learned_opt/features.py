@@ -1,4 +1,4 @@
-"""The inputs of STAR's network: 28 features for each parameter and 11 of time (star.md, section 2)."""
+"""The inputs of STAR's network: 28 features for each parameter and 11 of time (arXiv 2209.11208)."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Running statistics of gradients with meta-learned decays: what STAR carries for each tensor (star.md, section 1)."""
+"""Running statistics of gradients with meta-learned decays: what STAR carries for each tensor (arXiv 2209.11208)."""
 
 from typing import Any, NamedTuple
 

@@ -88,7 +88,7 @@ class ProgressReport:
     def first_step_done(self, seconds: float) -> None:
         """The first step includes compilation, which the rate leaves out."""
         self._console.print(f"compiled in {seconds:.0f} s")
-        self._started = time.monotonic()
+        self._started = self._last_line = time.monotonic()
         self._first += 1
 
     def step_done(self, done: int, inner_steps_per_step: float, loss: float) -> None:

@@ -70,6 +70,7 @@ class MetaTrainer:
             outer, states, first, seconds = self._restore(store)
             if first:
                 self.console.print(f"resuming {self.run_dir} at outer step {first}")
+            self.console.print(f"meta-training on {len(self.outer_steps.devices)} devices, compiling first")
             outer, seconds = self._loop(store, outer, states, first, seconds)
         theta = jax.device_get(outer.theta)
         artifact.write(self.run_dir, theta, self._card(seconds))

@@ -110,6 +110,18 @@ def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
     assert "is no run directory" in refused("train", *TINY, "--run-dir", str(tmp_path), cwd=tmp_path)
 
 
+def test_truncated_backprop_is_a_flag_away(tmp_path: Path) -> None:
+    """Another estimator, another number of devices and steps, another seed: what was asked for is what ran."""
+    flags = [*TINY, "--steps", "3", "--seed", "5", "--devices", "2", "--estimator", "truncated-backprop"]
+    done = run("train", *flags, "--optimizer", "learnable-adam", "--no-compare", "--run-dir", "run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "on 2 devices" in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["inner_steps"] for line in lines] == [2 * 2] * 3
+    card = json.loads((tmp_path / "run/card.json").read_text())
+    assert (card["config"]["estimator"], card["config"]["seed"]) == ("truncated-backprop", 5)
+
+
 def test_train_export_load(tmp_path: Path) -> None:
     """A tiny run, exported, is loaded by its directory and refuses to be overwritten or misread."""
     import jax.numpy as jnp

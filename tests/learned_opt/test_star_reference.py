@@ -1,4 +1,4 @@
-"""STAR against a plain NumPy reading of star.md, sections 1 to 3: no folding of scales, no change of layout."""
+"""STAR against a plain NumPy reading of its definition: no folding of scales, no change of layout."""
 
 import itertools
 from typing import get_args

@@ -1,4 +1,4 @@
-"""Estimators against exact meta-gradients (star.md, section 4)."""
+"""Estimators against exact meta-gradients."""
 
 from typing import Any
 
