@@ -8,7 +8,7 @@ from learned_opt.meta_train.config import Config
 
 # The published scales of 1e-3 suit a thousand times more meta-training: within minutes theta moves by about one, and
 # what an update can do must move with it. Of the scales tried these learned fastest; see the README for the result.
-STAR_OPTIONS = {"preconditioner": "rms", "nominal_scale": 0.015, "step_scale": 0.01, "exponent_scale": 1.0}
+STAR_OPTIONS = {"preconditioner": "rms", "nominal_scale": 0.02, "step_scale": 0.01, "exponent_scale": 0.5}
 
 
 def quickstart() -> Config:
@@ -22,7 +22,7 @@ def quickstart() -> Config:
         steps=1500,
         max_horizon=2000,
         learning_rate=2e-3,
-        weight_decay=0.01,
+        weight_decay=0.1,
     )
 
 
