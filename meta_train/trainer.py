@@ -1,5 +1,6 @@
 """The outer loop: one configuration in, one run directory out."""
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import math
@@ -87,8 +88,11 @@ class MetaTrainer:
         config = self.config
         started = time.monotonic()
         losses: list[float] = []
-        writer = MetricsWriter(self.run_dir, first)
-        with Interruptible() as signals, ProgressReport(self.console, config.steps, first) as report:
+        with (
+            contextlib.closing(MetricsWriter(self.run_dir, first)) as writer,
+            Interruptible() as signals,
+            ProgressReport(self.console, config.steps, first) as report,
+        ):
             for step in range(first, config.steps):
                 outer, states, raw_metrics = self.outer_steps.step(
                     outer, states, jax.random.fold_in(self.key, 2 + step)
@@ -104,7 +108,6 @@ class MetaTrainer:
                     writer.flush()
                     self._save(store, step + 1, outer, states, elapsed)
                 signals.raise_if_received(f"saved after outer step {step + 1} of {config.steps}")
-        writer.close()
         return outer, seconds + time.monotonic() - started
 
     def _read(self, metrics: dict[str, Any], step: int) -> dict[str, float]:
