@@ -54,13 +54,12 @@ def network(request):
     return NETWORKS[request.param]
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_loss_is_the_plain_one_for_each_activation(network, channels, make_data):
+def test_loss_is_the_plain_one_for_each_activation(network, make_data):
     module, hidden, logits = network
-    family = ImageFamily(make_data(channels=channels), module, hidden, batch_size=16)
+    family = ImageFamily(make_data(channels=3), module, hidden, batch_size=16)
     task = family.task(jnp.asarray(0))
     images, labels = task.sample_batch(jax.random.key(1), "valid")
-    assert (images.shape, labels.shape) == ((16, 8, 8, channels), (16,))
+    assert (images.shape, labels.shape) == ((16, 8, 8, 3), (16,))
     # Biases start at zero: move everything, so that they count.
     params = jax.tree.map(
         lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size).reshape(x.shape)), task.init(jax.random.key(0))
