@@ -94,7 +94,9 @@ def test_bad_input_is_one_line(
 
 
 def test_devices_must_share_the_particles(tmp_path: Path) -> None:
-    assert "32 particles cannot be shared equally by 5 devices" in refused("train", "--devices", "5", cwd=tmp_path)
+    assert "32 particles cannot be shared equally by 5 devices" in refused(
+        "train", "--devices", "5", "--particles", "32", cwd=tmp_path
+    )
 
 
 def test_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:

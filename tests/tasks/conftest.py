@@ -1,7 +1,11 @@
 """Data for the tests of tasks: prepared in a folder of their own, never in the user's cache."""
 
+import functools
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
@@ -26,6 +30,13 @@ def fresh_cache(tmp_path, monkeypatch):
     datasets.load.cache_clear()
     yield tmp_path / "cache"
     datasets.load.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def quick_jit() -> Callable[..., Any]:
+    """`jax.jit` that compiles several times as fast, to slower code."""
+    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+    return functools.partial(jax.jit, compiler_options=options)
 
 
 @pytest.fixture(scope="session")

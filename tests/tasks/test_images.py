@@ -54,7 +54,7 @@ def network(request):
     return NETWORKS[request.param]
 
 
-def test_loss_is_the_plain_one_for_each_activation(network, make_data):
+def test_loss_is_the_plain_one_for_each_activation(network, make_data, quick_jit):
     module, hidden, logits = network
     family = ImageFamily(make_data(channels=3), module, hidden, batch_size=16)
     task = family.task(jnp.asarray(0))
@@ -62,21 +62,26 @@ def test_loss_is_the_plain_one_for_each_activation(network, make_data):
     assert (images.shape, labels.shape) == ((16, 8, 8, 3), (16,))
     # Biases start at zero: move everything, so that they count.
     params = jax.tree.map(
-        lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size).reshape(x.shape)), task.init(jax.random.key(0))
+        lambda x: x + 0.1 * jnp.cos(jnp.arange(x.size).reshape(x.shape)), quick_jit(task.init)(jax.random.key(0))
     )
     plain = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     losses = []
+
+    @quick_jit
+    def loss_of(family, index):
+        return family.task(index).loss(params, jax.random.key(2), (images, labels))
+
     for index, name in enumerate(family.activations):
-        loss = family.task(jnp.asarray(index)).loss(params, jax.random.key(2), (images, labels))
+        loss = loss_of(family, jnp.asarray(index))
         expected = cross_entropy(logits(plain, np.asarray(images, np.float64), ACTIVATIONS[name]), np.asarray(labels))
         assert float(loss) == pytest.approx(expected, rel=1e-5)
         losses.append(float(loss))
-        alone = ImageFamily(family.data, module, hidden, activations=(name,)).task(jnp.asarray(0))
-        assert float(alone.loss(params, jax.random.key(2), (images, labels))) == pytest.approx(expected, rel=1e-5)
+        alone = loss_of(ImageFamily(family.data, module, hidden, activations=(name,)), jnp.asarray(0))
+        assert float(alone) == pytest.approx(expected, rel=1e-5)
     assert (losses[0] != losses[1]) == bool(hidden)
 
 
-def test_starts_at_chance_and_can_learn(network, make_data):
+def test_starts_at_chance_and_can_learn(network, make_data, quick_jit):
     module, hidden, _ = network
     family = ImageFamily(make_data(), module, hidden)
 
@@ -86,7 +91,7 @@ def test_starts_at_chance_and_can_learn(network, make_data):
         params = task.init(key)
         return jax.value_and_grad(task.loss)(params, key, task.sample_batch(key, "train"))
 
-    loss, grads = jax.jit(start)(jax.random.split(jax.random.key(0), 20))
+    loss, grads = quick_jit(start)(jax.random.split(jax.random.key(0), 20))
     assert float(loss.mean()) == pytest.approx(np.log(10), abs=0.3)
     for path, leaf in jax.tree.leaves_with_path(grads):
         per_task = np.abs(leaf).reshape(20, -1)

@@ -36,32 +36,33 @@ def test_sampled_scales_keep_the_starting_loss(inner):
         )
 
 
-def test_gradients_are_multiplied_by_the_scales(inner):
+def test_gradients_are_multiplied_by_the_scales(inner, quick_jit):
     key = jax.random.key(0)
     plain = inner.task(jnp.asarray(1))
     params = plain.init(key)
     scales = powers_of_two(params)
     task = Reparametrised(inner).task((jnp.asarray(1), scales))
     batch = plain.sample_batch(key, "train")
-    loss, grads = jax.value_and_grad(plain.loss)(params, key, batch)
-    scaled_loss, scaled_grads = jax.value_and_grad(task.loss)(task.init(key), key, batch)
+    loss, grads = quick_jit(jax.value_and_grad(plain.loss))(params, key, batch)
+    scaled_loss, scaled_grads = quick_jit(jax.value_and_grad(task.loss))(task.init(key), key, batch)
     assert scaled_loss == loss
     jax.tree.map(lambda s, g, c: np.testing.assert_array_equal(s, c * g), scaled_grads, grads, scales)
     assert all(np.any(g != 0) for g in jax.tree.leaves(grads))
 
 
-def test_a_step_of_sgd_is_multiplied_by_the_square_of_the_scales(inner):
+def test_a_step_of_sgd_is_multiplied_by_the_square_of_the_scales(inner, quick_jit):
     key, rate = jax.random.key(0), 0.5
     plain = inner.task(jnp.asarray(0))
     params = plain.init(key)
     scales = powers_of_two(params)
     task = Reparametrised(inner).task((jnp.asarray(0), scales))
     scaled = task.init(key)
+    gradient, scaled_gradient = (quick_jit(jax.grad(t.loss)) for t in (plain, task))
     for k in jax.random.split(key, 5):
         batch = plain.sample_batch(k, "train")
-        grads = jax.grad(plain.loss)(params, k, batch)
+        grads = gradient(params, k, batch)
         params = jax.tree.map(lambda w, c, g: w - rate * c**2 * g, params, scales, grads)
-        updates, _ = optax.sgd(rate).update(jax.grad(task.loss)(scaled, k, batch), optax.sgd(rate).init(scaled))
+        updates, _ = optax.sgd(rate).update(scaled_gradient(scaled, k, batch), optax.sgd(rate).init(scaled))
         scaled = optax.apply_updates(scaled, updates)
     jax.tree.map(lambda s, c, w: np.testing.assert_allclose(s * c, w, rtol=1e-5, atol=1e-6), scaled, scales, params)
     moved = jax.tree.map(lambda w, start: np.abs(w - start).max(), params, plain.init(key))

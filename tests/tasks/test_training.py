@@ -15,12 +15,12 @@ def task(make_data):
     return ImageFamily(make_data(), MLP, (5,), batch_size=8).task(jnp.asarray(1))
 
 
-def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task):
+def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task, quick_jit):
     rate = 0.1
     optimizer = optax.with_extra_args_support(optax.sgd(rate))
     state = training.start(task, optimizer, jax.random.key(0))
     jax.tree.map(np.testing.assert_array_equal, state.params, task.init(jax.random.key(0)))
-    new_state, seen = jax.jit(lambda s, k: training.step(task, optimizer, s, k))(state, jax.random.key(1))
+    new_state, seen = quick_jit(lambda s, k: training.step(task, optimizer, s, k))(state, jax.random.key(1))
     loss, grads = jax.value_and_grad(task.loss)(state.params, seen.loss_key, seen.batch)
     assert float(seen.loss) == pytest.approx(float(loss), rel=1e-6)
     jax.tree.map(
@@ -33,10 +33,11 @@ def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task):
     assert set(rows) == {0}  # the first pixel names the split: train
 
 
-def test_every_key_is_another_batch(task):
+def test_every_key_is_another_batch(task, quick_jit):
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
     state = training.start(task, optimizer, jax.random.key(0))
-    first, again, other = (training.step(task, optimizer, state, jax.random.key(k))[1] for k in (1, 1, 2))
+    step = quick_jit(lambda key: training.step(task, optimizer, state, key)[1])
+    first, again, other = (step(jax.random.key(k)) for k in (1, 1, 2))
     np.testing.assert_array_equal(first.batch[0], again.batch[0])
     assert np.any(first.batch[0] != other.batch[0])
     assert first.loss_key != other.loss_key
