@@ -114,9 +114,9 @@ class OuterSteps:
         gradient, metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *means)
         updates, opt_state = self.outer_optimizer.update(gradient, outer.opt_state, outer.theta)
         theta = optax.apply_updates(outer.theta, updates)
-        metrics["gradient_norm"] = optax.global_norm(gradient)
-        metrics["update_norm"] = optax.global_norm(updates)
-        metrics["theta_norm"] = optax.global_norm(theta)
+        metrics["gradient_norm"] = optax.tree.norm(gradient)
+        metrics["update_norm"] = optax.tree.norm(updates)
+        metrics["theta_norm"] = optax.tree.norm(theta)
         metrics["loss_per_task"] = jnp.stack([m["loss"] for _, m in means])
         return OuterState(theta, opt_state), tuple(new_states), metrics
 

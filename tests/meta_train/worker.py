@@ -1,32 +1,36 @@
 """Run as a program: advances STAR's particles on forced CPU devices, alone or as one of two processes.
 
-Arguments, as JSON: devices (of this process), steps, and for two processes: coordinator and process.
-Prints, as JSON, the meta-gradient of the first step and the gathered particles after the last one.
+Arguments, as JSON: output (a file), devices (of this process), steps, and for two processes: coordinator and process.
+Writes, as JSON, the meta-gradient of the first step and the gathered particles after the last one.
 """
 
 import json
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 
-from learned_opt.adam import LearnableAdam
+from learned_opt import registry
 from learned_opt.meta_train.objective import MetaObjective
 from learned_opt.meta_train.parallel import OuterSteps
 from learned_opt.meta_train.pes import PES
+from learned_opt.meta_train.presets import STAR_OPTIONS
 from learned_opt.meta_train.unroll import Unroller
-from learned_opt.star import Star
-from learned_opt.tasks import registry
+from learned_opt.tasks import registry as tasks
 
 
-def main(devices: int, steps: int, optimizer: str = "star", coordinator: str = "", process: int = 0) -> None:
+def main(
+    output: str, devices: int, steps: int, optimizer: str = "star", coordinator: str = "", process: int = 0
+) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
     if coordinator:
         jax.distributed.initialize(coordinator, num_processes=2, process_id=process)
-    learned = Star(hidden=(4,), preconditioner="rms") if optimizer == "star" else LearnableAdam()
+    # Scales of the presets and a large sigma: otherwise the pair differs by little more than float32 can tell.
+    learned = registry.make(optimizer, STAR_OPTIONS if optimizer == "star" else {})
     unroller = Unroller(
-        family=registry.family("digits-mlp-reparametrised"),
+        family=tasks.family("digits-mlp-reparametrised"),
         optimizer=learned,
         objective=MetaObjective(),
         truncation=3,
@@ -34,7 +38,9 @@ def main(devices: int, steps: int, optimizer: str = "star", coordinator: str = "
         max_horizon=12,
     )
     # Without decay, the trace in the state of the outer optimizer is the last meta-gradient.
-    outer_steps = OuterSteps([PES(unroller=unroller)], optax.chain(optax.trace(0.0), optax.scale(-1e-3)), particles=8)
+    outer_steps = OuterSteps(
+        [PES(unroller=unroller, sigma=0.1)], optax.chain(optax.trace(0.0), optax.scale(-1e-3)), particles=8
+    )
     key = jax.random.key(0)
     theta = learned.init(key)
     outer, states = outer_steps.init_outer(theta), outer_steps.init(key, theta)
@@ -49,7 +55,7 @@ def main(devices: int, steps: int, optimizer: str = "star", coordinator: str = "
         "gradient": jax.tree.map(np.ndarray.tolist, gradient),
         "particles": [x.tolist() for x in jax.tree.leaves(outer_steps.gather(states))],
     }
-    print("RESULT" + json.dumps(found))
+    Path(output).write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
