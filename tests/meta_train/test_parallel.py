@@ -46,14 +46,14 @@ def one_device(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
-    """The meta-gradient to 1e-5 of its length; every particle after three steps to 1e-4."""
+    """The meta-gradient to 1e-5 of its length; every array of the particles after three steps to 1e-4 of its own."""
     gradient, reference = (
         np.concatenate([np.ravel(x) for x in jax.tree.leaves(r["gradient"])]) for r in (found, expected)
     )
     assert np.linalg.norm(reference) > 0.1
     assert np.linalg.norm(gradient - reference) < 1e-5 * np.linalg.norm(reference)
     for a, b in zip(found["particles"], expected["particles"], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        assert np.linalg.norm(np.subtract(a, b)) <= 1e-4 * np.linalg.norm(b)
 
 
 @pytest.mark.parametrize("devices", [2, 4])
