@@ -70,7 +70,7 @@ def test_metrics_have_one_line_a_step(uninterrupted: Path) -> None:
     lines = metrics(uninterrupted)
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert all(np.isfinite(line["loss"]) for line in lines)
-    assert all(line["inner_steps"] == 4 * 2 * 5 for line in lines)
+    assert all(4 * 2 <= line["inner_steps"] <= 4 * 2 * 5 for line in lines)  # fewer where a horizon ends in between
     assert list(uninterrupted.glob("events.out.tfevents.*"))
 
 
