@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from learned_opt import LearnableAdam, LearnedOptimizer, Star, black_box_mlp
@@ -23,7 +24,6 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
 # For tests that compile much: the presets, and a STAR with every switch thrown at once. The rest of the table is slow.
 REPRESENTATIVES: dict[str, LearnedOptimizer] = {
     "star": Star(),
-    "black-box-mlp": black_box_mlp(),
     "learnable-adam": LearnableAdam(),
     "star-otherwise": Star(
         nominal="momentum",
@@ -35,7 +35,7 @@ REPRESENTATIVES: dict[str, LearnedOptimizer] = {
     ),
 }
 FLIPPED = {f"star-{name}={value}": Star(**{name: value}) for name, values in SWITCHES.items() for value in values}
-OPTIMIZERS = REPRESENTATIVES | FLIPPED
+OPTIMIZERS = REPRESENTATIVES | {"black-box-mlp": black_box_mlp()} | FLIPPED
 
 
 @pytest.fixture(params=OPTIMIZERS)
@@ -52,15 +52,16 @@ def representative(request) -> LearnedOptimizer:
 
 @pytest.fixture
 def make_theta() -> Callable[..., Any]:
-    """Starting meta-parameters, every one of them moved away from its start."""
+    """Random meta-parameters: weights as large as starting ones, the rest a little away from its start at zero."""
 
     def make(optimizer: LearnedOptimizer, seed: int = 0, scale: float = 0.02) -> Any:
-        theta = optimizer.init(jax.random.key(seed))
-        leaves, structure = jax.tree.flatten(theta)
-        keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-        return structure.unflatten(
-            [leaf + scale * jax.random.normal(k, jnp.shape(leaf)) for leaf, k in zip(leaves, keys, strict=True)]
-        )
+        rng = np.random.default_rng(seed)
+
+        def draw(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+            deviation = leaf.shape[0] ** -0.5 if leaf.ndim == 2 else scale
+            return jnp.asarray(deviation * rng.normal(size=leaf.shape), leaf.dtype)
+
+        return jax.tree.map(draw, jax.eval_shape(optimizer.init, jax.random.key(0)))
 
     return make
 

@@ -15,12 +15,12 @@ GRADS = [jax.tree.map(lambda p, s=s: s * jnp.cos(3 * p + s), PARAMS) for s in (1
 BIAS, BIAS_GRADS = {"b": PARAMS["b"]}, [{"b": g["b"]} for g in GRADS]
 
 
-def follow(transform, grads, params=PARAMS):
+def follow(transform, grads, params=PARAMS, compiler=lambda update: update):
     """The updates for a sequence of gradients, each applied before the next; with an extra argument."""
     transform = optax.with_extra_args_support(transform)
-    state, updates = transform.init(params), []
+    state, updates, update_of = transform.init(params), [], compiler(transform.update)
     for grad in grads:
-        update, state = transform.update(grad, state, params, value=1.0)
+        update, state = update_of(grad, state, params, value=1.0)
         params = optax.apply_updates(params, update)
         updates.append(update)
     return updates
@@ -58,18 +58,19 @@ def test_partition(transform, partition):
     assert_same(parts, [{"w": u["w"], "b": -0.1 * g["b"]} for u, g in zip(alone, GRADS, strict=True)])
 
 
-def test_multi_steps(representative, make_theta):
+def test_multi_steps(representative, make_theta, quick_jit):
     transform = representative.transform(make_theta(representative))
     mean = {"b": (BIAS_GRADS[0]["b"] + BIAS_GRADS[1]["b"]) / 2}
-    first, second = follow(optax.MultiSteps(transform, 2), BIAS_GRADS[:2], BIAS)
+    first, second = follow(optax.MultiSteps(transform, 2), BIAS_GRADS[:2], BIAS, quick_jit)
     assert_same(first, {"b": np.zeros(5)})
     assert_same([second], follow(transform, [mean], BIAS))
 
 
-def test_apply_if_finite(representative, make_theta):
+def test_apply_if_finite(representative, make_theta, quick_jit):
     transform = representative.transform(make_theta(representative))
     broken = {"b": BIAS_GRADS[0]["b"].at[0].set(jnp.nan)}
-    first, skipped, second = follow(optax.apply_if_finite(transform, 5), [BIAS_GRADS[0], broken, BIAS_GRADS[1]], BIAS)
+    grads = [BIAS_GRADS[0], broken, BIAS_GRADS[1]]
+    first, skipped, second = follow(optax.apply_if_finite(transform, 5), grads, BIAS, quick_jit)
     assert_same([first, second], follow(transform, BIAS_GRADS[:2], BIAS))
     assert_same(skipped, {"b": np.zeros(5)})
 

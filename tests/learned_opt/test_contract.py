@@ -87,7 +87,7 @@ def test_wide_theta_leaves_state_as_it_was(representative, make_theta, x64):
     assert kind(new_state) == kind(state)
 
 
-def test_scan_and_vmap_over_theta(representative, make_theta):
+def test_scan_and_vmap_over_theta(representative, make_theta, quick_jit):
     thetas = [make_theta(representative, seed) for seed in (0, 1)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas)
 
@@ -101,7 +101,7 @@ def test_scan_and_vmap_over_theta(representative, make_theta):
         carry = (PARAMS, transform.init(PARAMS))
         return jax.lax.scan(lambda carry, _: step(transform, carry), carry, None, length=3)[0][0]
 
-    trained = jax.jit(jax.vmap(unroll))(stacked)
+    trained = quick_jit(jax.vmap(unroll))(stacked)
     for i, theta in enumerate(thetas):
         transform = representative.transform(theta)
         carry = (PARAMS, transform.init(PARAMS))

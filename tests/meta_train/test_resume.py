@@ -119,6 +119,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(uninterrupted:
     assert (run_dir / "theta.npz").read_bytes() == (uninterrupted / "theta.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_star_resumes_to_the_bit(tmp_path: Path) -> None:
     """The same with STAR, whose particles carry far more state."""
     finish(tmp_path / "whole", optimizer="star")

@@ -18,10 +18,10 @@ def task(make_data):
 def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task, quick_jit):
     rate = 0.1
     optimizer = optax.with_extra_args_support(optax.sgd(rate))
-    state = training.start(task, optimizer, jax.random.key(0))
-    jax.tree.map(np.testing.assert_array_equal, state.params, task.init(jax.random.key(0)))
+    state = quick_jit(lambda key: training.start(task, optimizer, key))(jax.random.key(0))
+    jax.tree.map(np.testing.assert_array_equal, state.params, quick_jit(task.init)(jax.random.key(0)))
     new_state, seen = quick_jit(lambda s, k: training.step(task, optimizer, s, k))(state, jax.random.key(1))
-    loss, grads = jax.value_and_grad(task.loss)(state.params, seen.loss_key, seen.batch)
+    loss, grads = quick_jit(jax.value_and_grad(task.loss))(state.params, seen.loss_key, seen.batch)
     assert float(seen.loss) == pytest.approx(float(loss), rel=1e-6)
     jax.tree.map(
         lambda new, old, g: np.testing.assert_allclose(new, old - rate * g, rtol=1e-5, atol=1e-7),
