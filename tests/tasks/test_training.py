@@ -35,7 +35,7 @@ def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task, quick_jit):
 
 def test_every_key_is_another_batch(task, quick_jit):
     optimizer = optax.with_extra_args_support(optax.sgd(0.1))
-    state = training.start(task, optimizer, jax.random.key(0))
+    state = quick_jit(lambda key: training.start(task, optimizer, key))(jax.random.key(0))
     step = quick_jit(lambda key: training.step(task, optimizer, state, key)[1])
     first, again, other = (step(jax.random.key(k)) for k in (1, 1, 2))
     np.testing.assert_array_equal(first.batch[0], again.batch[0])
@@ -43,15 +43,15 @@ def test_every_key_is_another_batch(task, quick_jit):
     assert first.loss_key != other.loss_key
 
 
-def test_the_optimizer_is_given_the_loss_and_the_weights(task):
+def test_the_optimizer_is_given_the_loss_and_the_weights(task, quick_jit):
     """`value`, as line searches and `reduce_on_plateau` want it."""
 
     def update(grads, state, params, *, value, **extra):
         return jax.tree.map(lambda p: value - p, params), value
 
     optimizer = optax.GradientTransformationExtraArgs(lambda params: jnp.zeros(()), update)
-    state = training.start(task, optimizer, jax.random.key(0))
-    new_state, seen = training.step(task, optimizer, state, jax.random.key(1))
+    state = quick_jit(lambda key: training.start(task, optimizer, key))(jax.random.key(0))
+    new_state, seen = quick_jit(lambda s, key: training.step(task, optimizer, s, key))(state, jax.random.key(1))
     assert new_state.opt_state == seen.loss
     for leaf in jax.tree.leaves(new_state.params):
         np.testing.assert_allclose(leaf, np.full(leaf.shape, seen.loss), rtol=1e-6)
