@@ -78,6 +78,12 @@ class CheckpointStore:
         step, theta = found
         return trees.rebuild(theta_like, theta, self._directory / str(step))
 
+    @property
+    def newest_path(self) -> Path | None:
+        """Where the newest checkpoint is, whole or not; None if there is none."""
+        step = self._manager.latest_step()
+        return None if step is None else self._directory / str(step)
+
     def close(self) -> None:
         """Frees what Orbax holds."""
         self._manager.close()

@@ -28,5 +28,5 @@ class LearnedOptimizer(Protocol):
         ...
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
-        """The optimizer that `theta` stands for. `update` needs `params`."""
+        """The optimizer that `theta` stands for. `update` needs `params`; `init` must not depend on theta."""
         ...

@@ -20,7 +20,8 @@ from learned_opt.cli import parse, stop
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import benchmark as benchmarks
 from learned_opt.evaluate import contenders, report, suites
-from learned_opt.meta_train.config import Config, EstimatorName
+from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.estimators import EstimatorName
 from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import PRESETS, preset
 from learned_opt.meta_train.trainer import MetaTrainer

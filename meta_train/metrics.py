@@ -1,6 +1,7 @@
 """Where the numbers of a run go: `metrics.jsonl`, TensorBoard events and the screen."""
 
 import json
+import math
 import os
 import time
 from pathlib import Path
@@ -28,9 +29,10 @@ class MetricsWriter:
         self._events = SummaryWriter(str(run_dir), purge_step=first_step, flush_secs=10)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
-        """Adds the metrics of one outer step."""
-        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
-        for name, value in metrics.items():
+        """Adds the metrics of one outer step; what is not finite is null."""
+        finite = {name: value for name, value in metrics.items() if math.isfinite(value)}
+        self._file.write(json.dumps({"step": step, **{name: finite.get(name) for name in metrics}}) + "\n")
+        for name, value in finite.items():
             self._events.add_scalar(f"meta_train/{name}", value, step)
 
     def flush(self) -> None:

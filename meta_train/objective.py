@@ -1,7 +1,7 @@
-"""What an unroll is worth."""
+"""What an inner problem is worth: the meta-objective."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,28 +11,92 @@ from learned_opt.tasks.base import Params, Task
 from learned_opt.tasks.training import Step
 
 MeasuredOn = Literal["train", "same-batch-after", "valid"]
+Aggregate = Literal["mean", "last", "final-window", "log"]
+
+
+class Tally(NamedTuple):
+    """Sums over inner steps, all that the objective needs to know of them.
+
+    score: of weight * loss, where the weights of a whole problem sum to one. weight: of those weights. loss: of the
+    losses, clipped. steps, clipped: how many were taken, and clipped.
+    """
+
+    score: jax.Array
+    weight: jax.Array
+    loss: jax.Array
+    steps: jax.Array
+    clipped: jax.Array
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetaObjective:
-    """The mean over the steps of an unroll of one loss per inner step.
+    """`F = f(sum_t weight_t loss_t)` over the steps of an inner problem; f is the identity, or `log(.) / horizon`.
+
+    A sum, so that every truncation knows its own share of F. The outer function is applied to values, and its
+    derivative to finished derivatives of the sum: no adjoint starts as 1 / loss, which under- or overflows while the
+    meta-gradient does not (Wang et al. 2021, arXiv 2006.16495, corollary 1).
 
     Attributes:
         measured_on: `train` is the minibatch loss before the update, which costs nothing more; `same-batch-after` the
             loss of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
+        aggregate: `mean` over all steps; `last` step only; mean over the last `window` steps, or all if there are
+            fewer; `log` of the last loss, divided by the horizon.
+        window: of `final-window`, in inner steps.
         clip: losses above it count as `clip`; how often is reported.
+        normalise: divide losses by the `loss_scale` of their task, before the clip.
     """
 
     measured_on: MeasuredOn = "train"
+    aggregate: Aggregate = "mean"
+    window: int = 100
     clip: float = float("inf")
+    normalise: bool = False
 
     def __post_init__(self) -> None:
-        """Refuses a measure that does not exist."""
+        """Refuses a measure or an aggregate that does not exist."""
         if self.measured_on not in get_args(MeasuredOn):
             raise errors.unknown("meta-objective", self.measured_on, get_args(MeasuredOn))
+        if self.aggregate not in get_args(Aggregate):
+            raise errors.unknown("aggregate", self.aggregate, get_args(Aggregate))
 
-    def measure(self, task: Task, step: Step, params: Params, key: jax.Array) -> jax.Array:
-        """The loss of one step, before clipping; `params` are those after its update."""
+    def tally(
+        self, task: Task, step: Step, params: Params, key: jax.Array, index: jax.Array, horizon: jax.Array
+    ) -> Tally:
+        """The tally of step number `index` from 0; `params` are those after its update. A NaN stays a NaN.
+
+        Steps from the horizon on count for nothing.
+        """
+        loss = self._measure(task, step, params, key)
+        if self.normalise:
+            loss = loss / task.loss_scale
+        counts = index < horizon
+        weight = self._weight(index, horizon).astype(loss.dtype)
+        clipped = counts & (loss > self.clip)
+        loss = jnp.minimum(loss, self.clip)
+        score = jnp.where(weight > 0, weight * loss, 0)
+        return Tally(score, weight, jnp.where(counts, loss, 0), counts.astype(jnp.int32), clipped.astype(jnp.int32))
+
+    def value(self, tally: Tally, horizon: jax.Array) -> jax.Array:
+        """The share of F that a truncation has, times horizon / steps: its mean over a problem's inner steps is F."""
+        steps = jnp.maximum(tally.steps, 1)
+        if self.aggregate == "log":
+            return jnp.where(tally.weight > 0, jnp.log(tally.score), 0) / steps
+        return tally.score * (horizon / steps).astype(tally.score.dtype)
+
+    def slope(self, tally: Tally, horizon: jax.Array) -> jax.Array:
+        """The derivative of `value` with respect to the score."""
+        steps = jnp.maximum(tally.steps, 1)
+        if self.aggregate == "log":
+            return jnp.where(tally.weight > 0, 1 / tally.score, 0) / steps
+        return (horizon / steps).astype(tally.score.dtype)
+
+    def underflow(self, tally: Tally) -> jax.Array:
+        """Whether a logarithm would be taken of less than the smallest normal number: zero, subnormal or negative."""
+        if self.aggregate != "log":
+            return jnp.zeros((), bool)
+        return (tally.weight > 0) & (tally.score < jnp.finfo(tally.score.dtype).tiny)
+
+    def _measure(self, task: Task, step: Step, params: Params, key: jax.Array) -> jax.Array:
         if self.measured_on == "train":
             return step.loss
         if self.measured_on == "same-batch-after":
@@ -40,8 +104,6 @@ class MetaObjective:
         batch_key, loss_key = jax.random.split(key)
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
-    def aggregate(self, losses: jax.Array, valid: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Mean clipped loss over the steps marked `valid`, and the share of them clipped. A NaN stays a NaN."""
-        count = jnp.maximum(valid.sum(), 1)
-        mean = jnp.where(valid, jnp.minimum(losses, self.clip), 0).sum() / count
-        return mean, jnp.where(valid, losses > self.clip, False).sum() / count
+    def _weight(self, index: jax.Array, horizon: jax.Array) -> jax.Array:
+        last = {"mean": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(self.aggregate, 1)
+        return jnp.where((index < horizon) & (index >= horizon - last), 1 / last, 0.0)

@@ -12,6 +12,7 @@ from jax.experimental import multihost_utils
 from learned_opt import errors
 from learned_opt.base import Theta
 from learned_opt.meta_train.estimator import Estimate, EstimatorState, MetaGradientEstimator
+from learned_opt.meta_train.shaping import Shaping, shape
 
 AXIS = "devices"
 
@@ -36,6 +37,7 @@ class OuterSteps:
         outer_optimizer: optax.GradientTransformation,
         particles: int,
         devices: Sequence[jax.Device] | None = None,
+        shaping: Shaping = "none",
     ) -> None:
         """Uses `devices` (default: all, of every process), which must divide `particles`."""
         self.devices = list(jax.devices() if devices is None else devices)
@@ -48,6 +50,7 @@ class OuterSteps:
         self.particles = particles
         self.per_device = particles // len(self.devices)
         self.outer_optimizer = outer_optimizer
+        self.shaping = shaping
         self.mesh = jax.sharding.Mesh(np.asarray(self.devices), AXIS)
         self.indices = self.scatter(np.arange(particles))
         self._init = self._pmap(self._init_on_device, (None, None, None, 0), 0)
@@ -70,7 +73,11 @@ class OuterSteps:
     def step(
         self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array
     ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
-        """One truncation of every particle and one outer update. Consumes `outer` and `states`."""
+        """One truncation of every particle and one outer update. Consumes `outer` and `states`.
+
+        Where no particle of any family is finite, theta and the outer optimizer stay as they are. Metrics of families
+        are arrays, one entry for each; the others are scalars.
+        """
         # Steps of forced CPU devices that queue without bound deadlock in their collectives: one is in flight at most.
         jax.block_until_ready(self._in_flight)
         result = self._step(self.estimators, outer, states, jax.random.key_data(key), self.indices)
@@ -109,16 +116,24 @@ class OuterSteps:
             estimates, state = jax.vmap(estimator.estimate, (None, 0, 0))(
                 outer.theta, state, _particle_keys(key, indices)
             )
-            means.append(mean_over_particles(estimates))
+            means.append(mean_over_particles(estimates, self.shaping))
             new_states.append(state)
-        gradient, metrics = jax.tree.map(lambda *x: jnp.stack(x).mean(0), *means)
+        gradients, metrics = jax.tree.map(lambda *x: jnp.stack(x), *means)
+        live = metrics["dropped"] < self.particles
+        # A family without a finite particle has no say.
+        gradient = jax.tree.map(
+            lambda g: jnp.tensordot(live.astype(g.dtype), g, 1) / jnp.maximum(live.sum(), 1), gradients
+        )
         updates, opt_state = self.outer_optimizer.update(gradient, outer.opt_state, outer.theta)
-        theta = optax.apply_updates(outer.theta, updates)
-        metrics["gradient_norm"] = optax.tree.norm(gradient)
-        metrics["update_norm"] = optax.tree.norm(updates)
-        metrics["theta_norm"] = optax.tree.norm(theta)
-        metrics["loss_per_task"] = jnp.stack([m["loss"] for _, m in means])
-        return OuterState(theta, opt_state), tuple(new_states), metrics
+        new_outer = OuterState(optax.apply_updates(outer.theta, updates), opt_state)
+        outer = jax.tree.map(lambda new, old: jnp.where(live.any(), new, old), new_outer, outer)
+        metrics |= {
+            "gradient_norm": optax.tree.norm(gradient),
+            "gradient_max": optax.tree.norm(gradient, ord="inf"),
+            "update_norm": optax.tree.norm(updates),
+            "theta_norm": optax.tree.norm(outer.theta),
+        }
+        return outer, tuple(new_states), metrics
 
 
 def _particle_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
@@ -126,10 +141,10 @@ def _particle_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
-def mean_over_particles(estimates: Estimate) -> tuple[Theta, dict[str, jax.Array]]:
+def mean_over_particles(estimates: Estimate, shaping: Shaping = "none") -> tuple[Theta, dict[str, jax.Array]]:
     """Mean gradient and metrics over all particles of all devices, each weighted by its inner steps.
 
-    Dropped particles have weight 0: they take no part in the mean, and their share is the metric `dropped`.
+    Dropped particles have weight 0: they take no part in the mean, and the metric `dropped` counts them.
     """
     weight = estimates.weight.astype(jnp.float32)
     total = jax.lax.psum(weight.sum(), AXIS)
@@ -137,10 +152,12 @@ def mean_over_particles(estimates: Estimate) -> tuple[Theta, dict[str, jax.Array
     def mean(x: jax.Array) -> jax.Array:
         return jax.lax.psum(jnp.tensordot(weight.astype(x.dtype), x, 1), AXIS) / jnp.maximum(total, 1).astype(x.dtype)
 
-    metrics = {
-        "loss": mean(estimates.loss),
-        "clipped": mean(estimates.metrics["clipped"]),
-        "dropped": jax.lax.pmean(estimates.metrics["dropped"].mean(), AXIS),
-        "inner_steps": jax.lax.psum(estimates.metrics["inner_steps"].sum(), AXIS),
-    }
-    return jax.tree.map(mean, estimates.gradient), metrics
+    if shaping != "none":
+        here = jax.lax.axis_index(AXIS) * weight.size
+        everywhere = [jax.lax.all_gather(x, AXIS, tiled=True) for x in (estimates.difference, weight)]
+        shaped = jax.lax.dynamic_slice_in_dim(shape(*everywhere, shaping), here, weight.size)
+        estimates = estimates._replace(difference=shaped)
+    gradients = jax.vmap(lambda estimate: estimate.gradient)(estimates)
+    metrics = {"loss": estimates.loss} | {name: estimates.metrics[name] for name in ("objective", "clipped")}
+    counts = {name: estimates.metrics[name].sum() for name in ("dropped", "overflow", "underflow", "inner_steps")}
+    return jax.tree.map(mean, gradients), jax.tree.map(mean, metrics) | jax.lax.psum(counts, AXIS)

@@ -20,13 +20,13 @@ from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.store import CheckpointStore
 from learned_opt.errors import UsageError
 from learned_opt.meta_train import config as config_file
+from learned_opt.meta_train import estimators
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.estimator import MetaGradientEstimator
+from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
 from learned_opt.meta_train.parallel import OuterState, OuterSteps
-from learned_opt.meta_train.pes import PES
-from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import registry as task_registry
 
@@ -45,6 +45,7 @@ class MetaTrainer:
         if jax.process_count() > 1:
             raise UsageError(f"MetaTrainer was started in {jax.process_count()} processes: one is accepted so far")
         self.config = config
+        self.key = jax.random.key(config.seed)
         self.run_dir = run_dir
         self.console = console or Console()
         self.optimizer = registry.make(config.optimizer, config.optimizer_options)
@@ -53,8 +54,9 @@ class MetaTrainer:
             config.outer_optimizer(),
             config.particles,
             devices(config.devices, config.particles),
+            config.shaping,
         )
-        self.key = jax.random.key(config.seed)
+        self.health = Health(config.tasks, config.particles)
         self._open_run_dir()
 
     def train(self) -> Theta:
@@ -62,7 +64,8 @@ class MetaTrainer:
 
         Raises:
             Interrupted: a signal came; everything is saved.
-            FloatingPointError: the meta-parameters are not finite, naming the step.
+            FloatingPointError: the meta-parameters are not finite, or no particle of a family for many outer steps;
+                names the step.
         """
         if (self.run_dir / "card.json").exists():
             self.console.print(f"{self.run_dir} is complete")
@@ -99,25 +102,36 @@ class MetaTrainer:
                 )
                 metrics = self._read(raw_metrics, step)
                 writer.write(step, metrics)
-                losses = [*losses, metrics["loss"]][-SMOOTHING:]
+                if metrics["skipped"]:
+                    self.console.print(f"outer step {step + 1} skipped: no particle is finite")
+                self.health.raise_if_hopeless(step + 1, store.newest_path)
+                losses = [*losses, *([] if metrics["skipped"] else [metrics["loss"]])][-SMOOTHING:]
                 if step == first:
                     report.first_step_done(time.monotonic() - started)
-                report.step_done(step + 1, metrics["inner_steps"], float(np.mean(losses)))
+                report.step_done(step + 1, metrics["inner_steps"], float(np.mean(losses or [np.nan])))
                 elapsed = seconds + time.monotonic() - started
-                if signals.received or (step + 1) % config.checkpoint_every == 0 or step + 1 == config.steps:
+                # None while a family is unwell, so that the newest checkpoint is one to restart from.
+                due = (step + 1) % config.checkpoint_every == 0 and self.health.well
+                if signals.received or due or step + 1 == config.steps:
                     writer.flush()
                     self._save(store, step + 1, outer, states, elapsed)
                 signals.raise_if_received(f"saved after outer step {step + 1} of {config.steps}")
         return outer, seconds + time.monotonic() - started
 
-    def _read(self, metrics: dict[str, Any], step: int) -> dict[str, float]:
+    def _read(self, raw: dict[str, Any], step: int) -> dict[str, float]:
         """Metrics as Python numbers; waiting for them is what bounds the number of steps in flight to one."""
-        metrics = jax.device_get(metrics)
-        per_task = metrics.pop("loss_per_task")
-        values = {name: float(value) for name, value in metrics.items()}
-        values["gradient_clipped"] = float(values["gradient_norm"] > self.config.gradient_clip)
-        if len(self.config.tasks) > 1:
-            values |= {f"loss/{name}": float(x) for name, x in zip(self.config.tasks, per_task, strict=True)}
+        metrics = jax.device_get(raw)
+        families = {name: value for name, value in metrics.items() if np.ndim(value)}
+        live = families["dropped"] < self.config.particles
+        values = {name: float(value) for name, value in metrics.items() if not np.ndim(value)}
+        for name, value in families.items():
+            counted = name in ("dropped", "overflow", "underflow", "inner_steps")
+            values[name] = float(value.sum() if counted else np.mean(value, where=live) if live.any() else np.nan)
+            if len(self.config.tasks) > 1:
+                values |= {f"{name}/{task}": float(x) for task, x in zip(self.config.tasks, value, strict=True)}
+        values["skipped"] = float(self.health.update(families["dropped"]))
+        values["gradient_clipped"] = float(values["gradient_norm"] > (self.config.gradient_clip or math.inf))
+        values["gradient_value_clipped"] = float(values["gradient_max"] > (self.config.gradient_clip_value or math.inf))
         # The norm of theta is not finite exactly if theta is not.
         if not math.isfinite(values["theta_norm"]):
             raise FloatingPointError(f"meta-parameters are not finite after outer step {step + 1}")
@@ -126,7 +140,8 @@ class MetaTrainer:
     def _save(self, store: CheckpointStore, step: int, outer: OuterState, states: Any, seconds: float) -> None:
         theta, opt_state = jax.device_get(outer)
         particles = self.outer_steps.gather(states)
-        store.save(step, theta, {"opt_state": opt_state, "particles": particles, "seconds": np.float64(seconds)})
+        state = {"opt_state": opt_state, "particles": particles, "seconds": np.float64(seconds)}
+        store.save(step, theta, state | {"streaks": self.health.streaks})
 
     def _restore(self, store: CheckpointStore) -> tuple[OuterState, Any, int, float]:
         """Outer state, particles, the next outer step and the seconds spent so far, fresh or from a checkpoint."""
@@ -134,9 +149,10 @@ class MetaTrainer:
         outer = self.outer_steps.init_outer(theta)
         states = self.outer_steps.init(jax.random.fold_in(self.key, 1), outer.theta)
         like = {"opt_state": outer.opt_state, "particles": self.outer_steps.gather(states), "seconds": np.float64(0)}
-        found = store.newest(theta, like)
+        found = store.newest(theta, like | {"streaks": self.health.streaks})
         if found is None:
             return outer, states, 0, 0.0
+        self.health.streaks = found.state["streaks"]
         outer = self.outer_steps.replicate(OuterState(found.theta, found.state["opt_state"]))
         return outer, self.outer_steps.scatter(found.state["particles"]), found.step, float(found.state["seconds"])
 
@@ -145,14 +161,11 @@ class MetaTrainer:
         unroller = Unroller(
             family=task_registry.family(task),
             optimizer=self.optimizer,
-            objective=config.objective,
+            objective=config.objective(),
             truncation=config.truncation,
-            min_horizon=config.min_horizon,
-            max_horizon=config.max_horizon,
+            horizons=config.horizons(),
         )
-        if config.estimator == "pes":
-            return PES(unroller=unroller, sigma=config.sigma)
-        return TruncatedBackprop(unroller=unroller)
+        return estimators.make(config.estimator, unroller, config.perturbation(self.initial_theta()))
 
     def _open_run_dir(self) -> None:
         path = self.run_dir / "config.json"

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from learned_opt.base import Theta
-from learned_opt.meta_train.estimator import Estimate, drop_unless_finite
+from learned_opt.meta_train.estimator import Estimate, from_derivative
 from learned_opt.meta_train.unroll import Problem, Unrolled, Unroller
 from learned_opt.tasks.training import InnerState
 
@@ -27,27 +27,25 @@ class TruncatedBackprop:
     unroller: Unroller
 
     def init(self, key: jax.Array, theta: Theta) -> TruncatedBackpropState:
-        """A fresh problem."""
-        problem_key, start_key = jax.random.split(key)
-        problem = self.unroller.sample_problem(problem_key)
-        return TruncatedBackpropState(problem, self.unroller.start(theta, problem, start_key))
+        """A first problem."""
+        return TruncatedBackpropState(*self.unroller.first(theta, key))
 
     def estimate(
         self, theta: Theta, state: TruncatedBackpropState, key: jax.Array
     ) -> tuple[Estimate, TruncatedBackpropState]:
         """One truncation. A problem that has ended, or is not finite, gives way to a fresh one at the boundary."""
-        unroll_key, init_key = jax.random.split(key)
+        unroll_key, next_key = jax.random.split(key)
 
-        def loss(theta: Theta) -> tuple[jax.Array, Unrolled]:
-            end = self.unroller.unroll(theta, state.problem, state.inner, unroll_key)
-            return end.loss, end
+        def score(theta: Theta) -> tuple[jax.Array, Unrolled]:
+            end = self.unroller.unroll(theta, *state, unroll_key)
+            return end.tally.score, end
 
-        gradient, end = jax.grad(loss, has_aux=True)(theta)
-        estimate = drop_unless_finite(gradient, end.loss, end.steps, end.clipped, end.steps)
+        derivative, end = jax.grad(score, has_aux=True)(theta)
+        estimate = from_derivative(self.unroller.objective, state.problem.horizon, derivative, end.tally)
         problem, ended = self.unroller.advance(state.problem)
         # A gradient can overflow while the inner problem is well: only a problem that is itself not finite restarts.
         return estimate, jax.lax.cond(
-            ended | ~jnp.isfinite(end.loss),
-            lambda: self.init(init_key, theta),
+            ended | ~jnp.isfinite(end.tally.loss),
+            lambda: TruncatedBackpropState(*self.unroller.next(theta, next_key, problem.outer_step)),
             lambda: TruncatedBackpropState(problem, end.inner),
         )

@@ -5,29 +5,33 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
-from learned_opt.meta_train.objective import MetaObjective
+from learned_opt.meta_train.horizons import Horizons
+from learned_opt.meta_train.objective import MetaObjective, Tally
 from learned_opt.tasks import training
-from learned_opt.tasks.base import TaskFamily, TaskParams
+from learned_opt.tasks.base import Task, TaskFamily, TaskParams
 from learned_opt.tasks.training import InnerState
 
 
 class Problem(NamedTuple):
-    """An inner problem under way: which task, how many inner steps it lasts, how many are done."""
+    """An inner problem under way: which task, how many inner steps it lasts, how many are done.
+
+    `outer_step` counts what its particle has lived through, earlier problems included.
+    """
 
     task_params: TaskParams
     horizon: jax.Array
     step: jax.Array
+    outer_step: jax.Array
 
 
 class Unrolled(NamedTuple):
-    """The end of a truncation: inner state, mean loss over its steps, how many they were, the share clipped."""
+    """The end of a truncation, and the tally of its steps."""
 
     inner: InnerState
-    loss: jax.Array
-    steps: jax.Array
-    clipped: jax.Array
+    tally: Tally
 
 
 @jax.tree_util.register_dataclass
@@ -35,45 +39,69 @@ class Unrolled(NamedTuple):
 class Unroller:
     """Starts inner problems of a family and advances them by `truncation` steps at a time.
 
-    Horizons are log-uniform in `[min_horizon, max_horizon]`. One that is no multiple of `truncation` ends inside its
-    last truncation: steps beyond the horizon are masked, and the next problem starts at the boundary.
+    A horizon that is no multiple of `truncation` ends inside its last truncation: the steps beyond it leave no trace,
+    and the next problem starts at the boundary.
     """
 
     family: TaskFamily
     optimizer: LearnedOptimizer = field(metadata={"static": True})
     objective: MetaObjective = field(metadata={"static": True})
     truncation: int = field(metadata={"static": True})
-    min_horizon: int
-    max_horizon: int
+    horizons: Horizons
 
-    def sample_problem(self, key: jax.Array) -> Problem:
-        """A task and a horizon, at step 0."""
-        task_key, horizon_key = jax.random.split(key)
-        low, high = jnp.log(self.min_horizon), jnp.log(self.max_horizon + 1)
-        horizon = jnp.exp(jax.random.uniform(horizon_key, minval=low, maxval=high)).astype(jnp.int32)
-        horizon = jnp.clip(horizon, self.min_horizon, self.max_horizon)
-        return Problem(self.family.sample(task_key), horizon, jnp.zeros((), jnp.int32))
+    def first(self, theta: Theta, key: jax.Array) -> tuple[Problem, InnerState]:
+        """The first problem of a particle."""
+        problem_key, start_key = jax.random.split(key)
+        task_key, horizon_key = jax.random.split(problem_key)
+        horizon = self.horizons.sample_first(horizon_key)
+        return self._start(theta, task_key, horizon, jnp.zeros((), jnp.int32), start_key)
 
-    def start(self, theta: Theta, problem: Problem, key: jax.Array) -> InnerState:
-        """A fresh inner state of the problem."""
-        return training.start(self.family.task(problem.task_params), self.optimizer.transform(theta), key)
+    def next(self, theta: Theta, key: jax.Array, outer_step: jax.Array) -> tuple[Problem, InnerState]:
+        """A later problem, starting at `outer_step`."""
+        problem_key, start_key = jax.random.split(key)
+        task_key, horizon_key = jax.random.split(problem_key)
+        return self._start(theta, task_key, self.horizons.sample(horizon_key, outer_step), outer_step, start_key)
 
     def advance(self, problem: Problem) -> tuple[Problem, jax.Array]:
         """The problem one truncation later, and whether that ends it."""
-        problem = problem._replace(step=problem.step + self.truncation)
+        problem = problem._replace(step=problem.step + self.truncation, outer_step=problem.outer_step + 1)
         return problem, problem.step >= problem.horizon
 
     def unroll(self, theta: Theta, problem: Problem, inner: InnerState, key: jax.Array) -> Unrolled:
         """Runs one truncation. Randomness depends on `key` alone: two thetas see the same batches."""
-        task = self.family.task(problem.task_params)
-        optimizer = self.optimizer.transform(theta)
+        task, transform = self.family.task(problem.task_params), self.optimizer.transform(theta)
 
-        def body(inner: InnerState, key: jax.Array) -> tuple[InnerState, jax.Array]:
-            step_key, measure_key = jax.random.split(key)
-            inner, step = training.step(task, optimizer, inner, step_key)
-            return inner, self.objective.measure(task, step, inner.params, measure_key)
+        def body(inner: InnerState, offset_and_key: tuple[jax.Array, jax.Array]) -> tuple[InnerState, Tally]:
+            return self.step(task, transform, problem, inner, *offset_and_key)
 
-        inner, losses = jax.lax.scan(jax.checkpoint(body), inner, jax.random.split(key, self.truncation))
-        valid = problem.step + jnp.arange(self.truncation) < problem.horizon
-        loss, clipped = self.objective.aggregate(losses, valid)
-        return Unrolled(inner, loss, valid.sum(), clipped)
+        inner, tallies = jax.lax.scan(jax.checkpoint(body), inner, self.steps(key))
+        return Unrolled(inner, jax.tree.map(lambda x: x.sum(0), tallies))
+
+    def steps(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Offsets and keys of the inner steps of a truncation."""
+        return jnp.arange(self.truncation), jax.random.split(key, self.truncation)
+
+    def step(
+        self,
+        task: Task,
+        transform: optax.GradientTransformationExtraArgs,
+        problem: Problem,
+        inner: InnerState,
+        offset: jax.Array,
+        key: jax.Array,
+    ) -> tuple[InnerState, Tally]:
+        """One inner step, `offset` steps into the truncation."""
+        step_key, measure_key = jax.random.split(key)
+        index = problem.step + offset
+        new, seen = training.step(task, transform, inner, step_key)
+        tally = self.objective.tally(task, seen, new.params, measure_key, index, problem.horizon)
+        # Held at the horizon: a state that diverged beyond it would turn the meta-gradient into 0 * inf.
+        held = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new, inner)
+        return held, tally
+
+    def _start(
+        self, theta: Theta, task_key: jax.Array, horizon: jax.Array, outer_step: jax.Array, start_key: jax.Array
+    ) -> tuple[Problem, InnerState]:
+        problem = Problem(self.family.sample(task_key), horizon, jnp.zeros((), jnp.int32), outer_step)
+        task, transform = self.family.task(problem.task_params), self.optimizer.transform(theta)
+        return problem, training.start(task, transform, start_key)

@@ -14,6 +14,11 @@ TaskParams = Any  # a pytree of arrays: what tells one task of a family from ano
 class Task(Protocol):
     """One inner problem, without hidden batch axes. All three methods are pure and traceable."""
 
+    @property
+    def loss_scale(self) -> Any:
+        """About the loss of an answer that ignores its input, such as ln(classes): by it losses of tasks compare."""
+        ...
+
     def init(self, key: jax.Array) -> Params:
         """Samples starting weights."""
         ...

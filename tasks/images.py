@@ -1,6 +1,7 @@
 """Image classification: Flax NNX networks on a data set, softmax cross-entropy."""
 
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +79,11 @@ class ImageTask:
 
     family: ImageFamily
     activation: jax.Array
+
+    @property
+    def loss_scale(self) -> float:
+        """The loss of a uniform guess, in nats."""
+        return math.log(self.family.data.num_classes)
 
     def init(self, key: jax.Array) -> Params:
         """Flax's defaults: LeCun-normal kernels, zero biases."""

@@ -1,6 +1,7 @@
 """Reparametrised tasks: the same function of rescaled weights (Celo's augmentation, after STAR's and VeLO's)."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,6 +45,11 @@ class ReparametrisedTask:
 
     inner: Task
     scales: Params
+
+    @property
+    def loss_scale(self) -> Any:
+        """That of the inner task."""
+        return self.inner.loss_scale
 
     def init(self, key: jax.Array) -> Params:
         """The inner weights, divided by the scales."""
