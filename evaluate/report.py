@@ -1,16 +1,11 @@
 """A benchmark's results for a person: tables on a terminal, `results.json` and `curves.png`."""
 
-import importlib.metadata
 import json
 import math
 import os
-import platform
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from rich.console import Console
 from rich.table import Table
@@ -20,6 +15,7 @@ from learned_opt.errors import UsageError
 from learned_opt.evaluate import curves
 from learned_opt.evaluate.batch import TEST_BATCHES
 from learned_opt.evaluate.contenders import Contender
+from learned_opt.evaluate.provenance import plain, provenance
 from learned_opt.evaluate.scores import DEFAULT_ADAM, MEASURES, TUNED_ADAM, Results, Run, Score
 
 TIMING = (
@@ -88,7 +84,7 @@ def write(results: Results, directory: Path) -> None:
         UsageError: the directory cannot be made or written to.
     """
     prepare(directory)
-    text = json.dumps(_plain(as_dict(results)), indent=1, allow_nan=False) + "\n"
+    text = json.dumps(plain(as_dict(results)), indent=1, allow_nan=False) + "\n"
     contents = {"results.json": text.encode(), "curves.png": curves.png(results)}
     for name, content in contents.items():
         artifact.replace(directory / name, content)
@@ -104,14 +100,7 @@ def as_dict(results: Results) -> dict[str, Any]:
         "test_batches": TEST_BATCHES,
         "wall_seconds": results.wall_seconds,
         "seconds_per_step": TIMING,
-        "command": shlex.join(sys.argv),
-        "versions": {name: importlib.metadata.version(name) for name in ("learned-opt", "jax", "optax", "numpy")},
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "cpu_count": os.cpu_count(),
-            "devices": [device.device_kind for device in jax.local_devices()],
-        },
+        **provenance(),
         "verdict": [*verdict(results), *edges(results)],
         "lost_to_tuned_adam": {
             label: {measure: results.lost_to_tuned_adam(label, measure) for measure in MEASURES} for label in labels
@@ -160,17 +149,6 @@ def _score(score: Score, rates: tuple[float, ...]) -> dict[str, Any]:
     if rates:
         result |= {"rate": rates[score.best], "rate_at_edge": score.at_edge, "mean_loss_by_rate": score.sweep}
     return result
-
-
-def _plain(value: Any) -> Any:
-    """`value` for JSON: null stands for what is not finite."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        return _plain(value.tolist())
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _mean_table(results: Results) -> Table:

@@ -3,10 +3,11 @@
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Literal, get_args
 
 import jax
 import tyro
@@ -20,6 +21,7 @@ from learned_opt.cli import parse, stop
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import benchmark as benchmarks
 from learned_opt.evaluate import contenders, report, suites
+from learned_opt.evaluate.reproduce import estimators
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.estimators import EstimatorName
 from learned_opt.meta_train.interrupt import Interrupted
@@ -57,6 +59,20 @@ class BenchmarkFlags:
     """Runs on each task."""
     horizons: tuple[int, ...] = HORIZONS
     """Inner steps at which results are read."""
+
+
+@dataclass(frozen=True)
+class ReproduceFlags:
+    """Make a published result again: every row with its criterion; exit status 1 if one fails."""
+
+    result: tyro.conf.Positional[Literal["estimators"]]
+    """Which: estimators."""
+    out: Path | None = None
+    """Where results.json, tables and plots go (default: reproduce/RESULT)."""
+    samples: int = 100_000
+    """Particles for each row."""
+    seed: int = 0
+    """Determines everything random."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +123,24 @@ def benchmark(args: list[str]) -> None:
     use_cores(None)
     suites.suite(flags.suite)
     _score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
+
+
+def reproduce(args: list[str]) -> None:
+    """Runs a reproduction."""
+    flags = parse("reproduce", ReproduceFlags, args)
+    if flags.samples < 2:
+        raise UsageError(f"--samples was given {flags.samples}: a number from 2 is accepted")
+    console = Console(soft_wrap=True)
+    out = flags.out or Path("reproduce") / flags.result
+    report.prepare(out)
+    started = time.monotonic()
+    found = estimators.run(flags.samples, flags.seed, console)
+    seconds = time.monotonic() - started
+    estimators.show(found, console)
+    estimators.write(found, out, flags.samples, flags.seed, seconds)
+    console.print(f"{out}: results.json, estimators.md, estimators.png; {seconds:.0f} s")
+    if not found.passed:
+        raise SystemExit(1)
 
 
 def export(args: list[str]) -> None:

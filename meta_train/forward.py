@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from learned_opt.base import Theta
 from learned_opt.meta_train.estimator import Estimate, from_derivative
-from learned_opt.meta_train.objective import Tally
+from learned_opt.meta_train.objective import Tally, total
 from learned_opt.meta_train.unroll import Problem, Unroller
 from learned_opt.tasks.training import InnerState
 
@@ -86,7 +86,7 @@ class Forward:
 
         carry = (state.inner, state.sensitivities, jnp.zeros_like(flat))
         (inner, sensitivities, derivative), tallies = jax.lax.scan(body, carry, self.unroller.steps(key))
-        return inner, sensitivities, unravel(derivative), jax.tree.map(lambda x: x.sum(0), tallies)
+        return inner, sensitivities, unravel(derivative), total(tallies)
 
 
 def _split(inner: InnerState) -> tuple[list[jax.Array], Any]:

@@ -7,7 +7,7 @@ import jax
 from learned_opt.base import Theta
 from learned_opt.meta_train.estimator import Estimate, from_derivative
 from learned_opt.meta_train.full_es import WholeProblemState
-from learned_opt.meta_train.objective import Tally
+from learned_opt.meta_train.objective import Tally, total
 from learned_opt.meta_train.unroll import Problem, Unroller
 from learned_opt.tasks.training import InnerState
 
@@ -43,7 +43,7 @@ class FullBackprop:
 
             keys = jax.random.split(unroll_key, self.truncations)
             _, tallies = jax.lax.scan(jax.checkpoint(truncation), (state.problem, state.inner), keys)
-            tally = jax.tree.map(lambda x: x.sum(0), tallies)
+            tally = total(tallies)
             return tally.score, tally
 
         derivative, tally = jax.grad(score, has_aux=True)(theta)

@@ -28,6 +28,11 @@ class Tally(NamedTuple):
     clipped: jax.Array
 
 
+def total(tallies: Tally) -> Tally:
+    """The sum over a leading axis."""
+    return jax.tree.map(lambda x: x.sum(0, dtype=x.dtype), tallies)
+
+
 @dataclass(frozen=True, kw_only=True)
 class MetaObjective:
     """`F = f(sum_t weight_t loss_t)` over the steps of an inner problem; f is the identity, or `log(.) / horizon`.
@@ -70,7 +75,7 @@ class MetaObjective:
         if self.normalise:
             loss = loss / task.loss_scale
         counts = index < horizon
-        weight = self._weight(index, horizon).astype(loss.dtype)
+        weight = self._weight(index, horizon, loss.dtype)
         clipped = counts & (loss > self.clip)
         loss = jnp.minimum(loss, self.clip)
         score = jnp.where(weight > 0, weight * loss, 0)
@@ -78,17 +83,15 @@ class MetaObjective:
 
     def value(self, tally: Tally, horizon: jax.Array) -> jax.Array:
         """The share of F that a truncation has, times horizon / steps: its mean over a problem's inner steps is F."""
-        steps = jnp.maximum(tally.steps, 1)
         if self.aggregate == "log":
-            return jnp.where(tally.weight > 0, jnp.log(tally.score), 0) / steps
-        return tally.score * (horizon / steps).astype(tally.score.dtype)
+            return jnp.where(tally.weight > 0, jnp.log(tally.score), 0) / self._steps(tally)
+        return tally.score * horizon.astype(tally.score.dtype) / self._steps(tally)
 
     def slope(self, tally: Tally, horizon: jax.Array) -> jax.Array:
         """The derivative of `value` with respect to the score."""
-        steps = jnp.maximum(tally.steps, 1)
         if self.aggregate == "log":
-            return jnp.where(tally.weight > 0, 1 / tally.score, 0) / steps
-        return (horizon / steps).astype(tally.score.dtype)
+            return jnp.where(tally.weight > 0, 1 / tally.score, 0) / self._steps(tally)
+        return horizon.astype(tally.score.dtype) / self._steps(tally)
 
     def underflow(self, tally: Tally) -> jax.Array:
         """Whether a logarithm would be taken of less than the smallest normal number: zero, subnormal or negative."""
@@ -104,6 +107,11 @@ class MetaObjective:
         batch_key, loss_key = jax.random.split(key)
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
-    def _weight(self, index: jax.Array, horizon: jax.Array) -> jax.Array:
+    def _weight(self, index: jax.Array, horizon: jax.Array, dtype: jnp.dtype) -> jax.Array:
         last = {"mean": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(self.aggregate, 1)
-        return jnp.where((index < horizon) & (index >= horizon - last), 1 / last, 0.0)
+        return jnp.where((index < horizon) & (index >= horizon - last), 1 / jnp.asarray(last, dtype), 0)
+
+    @staticmethod
+    def _steps(tally: Tally) -> jax.Array:
+        """At least one, for truncations beyond the horizon."""
+        return jnp.maximum(tally.steps, 1).astype(tally.score.dtype)

@@ -9,7 +9,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.meta_train.horizons import Horizons
-from learned_opt.meta_train.objective import MetaObjective, Tally
+from learned_opt.meta_train.objective import MetaObjective, Tally, total
 from learned_opt.tasks import training
 from learned_opt.tasks.base import Task, TaskFamily, TaskParams
 from learned_opt.tasks.training import InnerState
@@ -75,7 +75,7 @@ class Unroller:
             return self.step(task, transform, problem, inner, *offset_and_key)
 
         inner, tallies = jax.lax.scan(jax.checkpoint(body), inner, self.steps(key))
-        return Unrolled(inner, jax.tree.map(lambda x: x.sum(0), tallies))
+        return Unrolled(inner, total(tallies))
 
     def steps(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Offsets and keys of the inner steps of a truncation."""

@@ -1,0 +1,1 @@
+"""Published results, made again: every row with its criterion."""
