@@ -8,15 +8,17 @@ if TYPE_CHECKING:
     from learned_opt.base import LearnedOptimizer
     from learned_opt.checkpoints.load import load
     from learned_opt.errors import UsageError
+    from learned_opt.sgd import StepSize
     from learned_opt.star import Star, black_box_mlp
 
-__all__ = ["LearnableAdam", "LearnedOptimizer", "Star", "UsageError", "black_box_mlp", "load"]
+__all__ = ["LearnableAdam", "LearnedOptimizer", "Star", "StepSize", "UsageError", "black_box_mlp", "load"]
 
 # Imported on first use, so that the command line answers before JAX has loaded.
 _HOMES = {
     "LearnableAdam": "learned_opt.adam",
     "LearnedOptimizer": "learned_opt.base",
     "Star": "learned_opt.star",
+    "StepSize": "learned_opt.sgd",
     "UsageError": "learned_opt.errors",
     "black_box_mlp": "learned_opt.star",
     "load": "learned_opt.checkpoints.load",

@@ -7,14 +7,16 @@ from typing import Any
 from learned_opt import errors
 from learned_opt.adam import LearnableAdam
 from learned_opt.base import LearnedOptimizer
+from learned_opt.sgd import StepSize
 from learned_opt.star import Star, black_box_mlp
 
 OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "star": Star,
     "black-box-mlp": black_box_mlp,
     "learnable-adam": LearnableAdam,
+    "step-size": StepSize,
 }
-_FIELDS_OF = {"star": Star, "black-box-mlp": Star, "learnable-adam": LearnableAdam}
+_FIELDS_OF = {"star": Star, "black-box-mlp": Star, "learnable-adam": LearnableAdam, "step-size": StepSize}
 
 
 def make(name: str, options: Mapping[str, Any]) -> LearnedOptimizer:

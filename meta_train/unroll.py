@@ -94,10 +94,9 @@ class Unroller:
         step_key, measure_key = jax.random.split(key)
         index = problem.step + offset
         new, seen = training.step(task, transform, inner, step_key)
-        tally = self.objective.tally(task, seen, new.params, measure_key, index, problem.horizon)
         # Held at the horizon: a state that diverged beyond it would turn the meta-gradient into 0 * inf.
-        held = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new, inner)
-        return held, tally
+        inner = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new, inner)
+        return inner, self.objective.tally(task, seen, inner.params, measure_key, index, problem.horizon)
 
     def _start(
         self, theta: Theta, task_key: jax.Array, horizon: jax.Array, outer_step: jax.Array, start_key: jax.Array

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, get_args
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -188,6 +189,8 @@ def png(found: Reproduction) -> bytes:
         variance.plot(x, [row.sampled.variance for row in rows], **style)
     bias.set(ylabel="bias, % of the exact gradient (bars: 4 standard errors)")
     variance.set(ylabel="variance of one problem's estimate", yscale="log")
+    variance.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    variance.yaxis.set_major_formatter("{x:g}")
     for panel in (bias, variance):
         panel.set(xlabel=f"truncation, of a horizon of {HORIZON}", xscale="log", xticks=list(TRUNCATIONS))
         panel.set_xticklabels([str(k) for k in TRUNCATIONS])

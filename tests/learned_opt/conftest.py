@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt import LearnableAdam, LearnedOptimizer, Star, black_box_mlp
+from learned_opt import LearnableAdam, LearnedOptimizer, Star, StepSize, black_box_mlp
 
 SWITCHES: dict[str, tuple[Any, ...]] = {
     "nominal": ("none", "sgd", "momentum", "aggmo", "adam"),
@@ -25,6 +25,7 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
 REPRESENTATIVES: dict[str, LearnedOptimizer] = {
     "star": Star(),
     "learnable-adam": LearnableAdam(),
+    "step-size": StepSize(),
     "star-otherwise": Star(
         nominal="momentum",
         preconditioner="rms",

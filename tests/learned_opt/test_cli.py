@@ -1,6 +1,7 @@
 """The command line: fast help, and one line with exit status 2 for every kind of bad input."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -39,7 +40,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
         done = run("--help", cwd=tmp_path)
         seconds.append(time.monotonic() - started)
     assert min(seconds) < 0.5
-    for command in ("train", "benchmark", "export", "list"):
+    for command in ("train", "benchmark", "reproduce", "export", "list"):
         assert command in done.stdout
 
 
@@ -112,9 +113,10 @@ def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
     assert "is no run directory" in refused("train", *TINY, "--run-dir", str(tmp_path), cwd=tmp_path)
 
 
-def test_truncated_backprop_is_a_flag_away(tmp_path: Path) -> None:
-    """Another estimator, another number of devices and steps, another seed: what was asked for is what ran."""
+def test_what_was_asked_for_is_what_ran(tmp_path: Path) -> None:
+    """Another estimator, another number of devices and steps, another seed."""
     flags = [*TINY, "--steps", "3", "--seed", "5", "--devices", "2", "--estimator", "truncated-backprop"]
+    flags += ["--no-out-of-phase"]
     done = run("train", *flags, "--optimizer", "learnable-adam", "--no-compare", "--run-dir", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "on 2 devices" in done.stdout
@@ -122,6 +124,31 @@ def test_truncated_backprop_is_a_flag_away(tmp_path: Path) -> None:
     assert [line["inner_steps"] for line in lines] == [2 * 2] * 3
     card = json.loads((tmp_path / "run/card.json").read_text())
     assert (card["config"]["estimator"], card["config"]["seed"]) == ("truncated-backprop", 5)
+
+
+OBJECTIVE = ["--aggregate", "final-window", "--window", "3", "--measured-on", "valid", "--normalise"]
+MORE = {
+    "pes": ["--shaping", "rank", "--sigma-of", "eps", "0.1", "--gradient-clip-value", "0.01"],
+    "noise-reuse-es": ["--no-common-random-numbers", "--curriculum", "2"],
+    "full-es": ["--no-antithetic", "--aggregate", "log"],
+    "truncated-es": OBJECTIVE,
+    "full-backprop": ["--aggregate", "log", "--measured-on", "same-batch-after"],
+    "forward": [*OBJECTIVE, "--loss-clip", "None"],
+}
+
+
+@pytest.mark.parametrize("estimator", MORE)
+def test_every_estimator_meta_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str) -> None:
+    """With flags of every kind; in this process, to be quick."""
+    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    flags = ["--steps", "3", "--particles", "2", "--truncation", "3", "--min-horizon", "4", "--max-horizon", "8"]
+    flags += ["--optimizer", "learnable-adam", "--no-compare", "--run-dir", str(tmp_path / "run"), *MORE[estimator]]
+    cli.main(["train", *flags, "--estimator", estimator])
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert all(line["dropped"] == 0 and line["theta_norm"] > 0 for line in lines)
+    assert 2 < lines[0]["loss"] * (math.log(10) if "--normalise" in MORE[estimator] else 1) < 3
+    assert (lines[0]["gradient_value_clipped"] == 1) == (estimator == "pes")
 
 
 def test_train_export_load(tmp_path: Path) -> None:

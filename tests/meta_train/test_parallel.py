@@ -1,5 +1,6 @@
 """The same meta-gradient on any number of devices and processes."""
 
+import functools
 import json
 import logging
 import os
@@ -18,6 +19,7 @@ import pytest
 from learned_opt.errors import UsageError
 from learned_opt.meta_train.parallel import OuterSteps, mean_over_particles
 from learned_opt.meta_train.pes import PES
+from learned_opt.meta_train.shaping import Shaping
 
 WORKER = Path(__file__).parent / "worker.py"
 
@@ -85,7 +87,7 @@ def test_queued_steps_do_not_hang(tmp_path: Path) -> None:
 def test_the_second_step_does_not_compile(chain: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Results are placed as arguments are; a restored state too."""
     outer_steps = OuterSteps([PES(unroller=chain(4, 2))], optax.adam(1e-3), particles=4)
-    theta = jnp.zeros(())
+    theta = {"drift": jnp.zeros(())}
     outer, states = outer_steps.init_outer(theta), outer_steps.init(jax.random.key(0), theta)
     with jax.log_compiles(True), caplog.at_level(logging.WARNING):
         outer, states, _ = outer_steps.step(outer, states, jax.random.key(0))
@@ -105,15 +107,28 @@ def compilations(caplog: pytest.LogCaptureFixture) -> int:
 def test_dropped_particles_leave_the_mean_of_the_others(chain: Any) -> None:
     """Half of the chains are NaN: the share is reported, and the gradient is the mean over the rest."""
     estimator = PES(unroller=chain(4, 2, broken=0.5))
-    theta, keys = jnp.zeros(()), jax.random.split(jax.random.key(0), 64)
+    theta, keys = {"drift": jnp.zeros(())}, jax.random.split(jax.random.key(0), 64)
     states = jax.vmap(estimator.init, (0, None))(keys, theta)
     estimates, _ = jax.vmap(estimator.estimate, (None, 0, 0))(theta, states, keys)
-    gradient, metrics = jax.pmap(mean_over_particles, "devices")(jax.tree.map(lambda x: x[None], estimates))
+    gradient, metrics = mean(estimates)
     broken = np.asarray(states.problem.task_params)
     assert 0.3 < broken.mean() < 0.7
-    np.testing.assert_allclose(metrics["dropped"], broken.mean(), rtol=1e-6)
-    np.testing.assert_allclose(gradient, np.asarray(estimates.gradient)[~broken].mean(), rtol=1e-5)
+    assert metrics["dropped"] == broken.sum()
+    without = jax.tree.map(lambda x: x[~broken], estimates)
+    np.testing.assert_array_equal(gradient["drift"], mean(without)[0]["drift"])
     assert np.isfinite(metrics["loss"]).all()
+
+
+def mean(estimates: Any, shaping: Shaping = "none") -> tuple[Any, dict[str, Any]]:
+    """Over particles on one device."""
+    function = functools.partial(mean_over_particles, shaping=shaping)
+    return jax.device_get(jax.pmap(function, "devices")(jax.tree.map(lambda x: x[None], estimates)))
+
+
+def test_ranks_are_those_among_all_particles_of_all_devices(tmp_path: Path) -> None:
+    """Two devices have the meta-gradient of one."""
+    one, two = (Worker(tmp_path / str(n), devices=n, steps=1, shaping="rank").result() for n in (1, 2))
+    assert_same(two, one)
 
 
 def test_particles_must_divide_among_devices(chain: Any) -> None:

@@ -71,6 +71,7 @@ def test_metrics_have_one_line_a_step(uninterrupted: Path) -> None:
     assert [line["step"] for line in lines] == list(range(STEPS))
     assert all(np.isfinite(line["loss"]) for line in lines)
     assert all(4 * 2 <= line["inner_steps"] <= 4 * 2 * 5 for line in lines)  # fewer where a horizon ends in between
+    assert all(line["dropped"] == line["skipped"] == 0 for line in lines)
     assert list(uninterrupted.glob("events.out.tfevents.*"))
 
 

@@ -13,8 +13,10 @@ import numpy as np
 import optax
 
 from learned_opt import registry
+from learned_opt.meta_train.horizons import Horizons
 from learned_opt.meta_train.objective import MetaObjective
 from learned_opt.meta_train.parallel import OuterSteps
+from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.presets import STAR_OPTIONS
 from learned_opt.meta_train.unroll import Unroller
@@ -22,7 +24,13 @@ from learned_opt.tasks import registry as tasks
 
 
 def main(
-    output: str, devices: int, steps: int, optimizer: str = "star", coordinator: str = "", process: int = 0
+    output: str,
+    devices: int,
+    steps: int,
+    optimizer: str = "star",
+    shaping: str = "none",
+    coordinator: str = "",
+    process: int = 0,
 ) -> None:
     jax.config.update("jax_num_cpu_devices", devices)
     if coordinator:
@@ -34,12 +42,14 @@ def main(
         optimizer=learned,
         objective=MetaObjective(),
         truncation=3,
-        min_horizon=6,
-        max_horizon=12,
+        horizons=Horizons(shortest=6, longest=12),
     )
     # Without decay, the trace in the state of the outer optimizer is the last meta-gradient.
     outer_steps = OuterSteps(
-        [PES(unroller=unroller, sigma=0.1)], optax.chain(optax.trace(0.0), optax.scale(-1e-3)), particles=8
+        [PES(unroller=unroller, perturbation=Perturbation(sigma=0.1))],
+        optax.chain(optax.trace(0.0), optax.scale(-1e-3)),
+        particles=8,
+        shaping=shaping,
     )
     key = jax.random.key(0)
     theta = learned.init(key)
@@ -51,7 +61,7 @@ def main(
             gradient = jax.device_get(outer.opt_state[0].trace)
     found = {
         "devices": len(outer_steps.devices),
-        "loss": float(metrics["loss"]),
+        "loss": float(metrics["loss"][0]),
         "gradient": jax.tree.map(np.ndarray.tolist, gradient),
         "particles": [x.tolist() for x in jax.tree.leaves(outer_steps.gather(states))],
     }
