@@ -68,7 +68,8 @@ class OuterSteps:
 
     def replicate(self, tree: Any) -> Any:
         """A copy on every device; arguments placed as results will be, or the second step would compile again."""
-        return jax.device_put(tree, jax.NamedSharding(self.mesh, jax.P()))
+        # Arrays, as processes that place a Python number compare it with what its float32 has become.
+        return jax.device_put(jax.tree.map(jnp.asarray, tree), jax.NamedSharding(self.mesh, jax.P()))
 
     def step(
         self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array

@@ -30,7 +30,7 @@ def test_pes_and_noise_reuse_are_unbiased_for_every_alignment() -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_bias_is_what_the_closed_form_predicts(name: str) -> None:
     """Noisy quadratic, horizon 12, truncation 5: precise enough to see a bias of 3 % of the gradient."""
-    row = Case(noisy_quadratic(), name, 12, 5).compile(30_000)(3)
+    row = Case(noisy_quadratic(), name, 12, 5).compile(60_000)(3)
     assert row.sampled.error < 0.0075 * row.exact
     assert row.passed, row
     predicted = row.expected / row.exact - 1

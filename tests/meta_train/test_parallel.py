@@ -19,7 +19,7 @@ import pytest
 from learned_opt.errors import UsageError
 from learned_opt.meta_train.parallel import OuterSteps, mean_over_particles
 from learned_opt.meta_train.pes import PES
-from learned_opt.meta_train.shaping import Shaping
+from learned_opt.meta_train.shaping import Shaping, shape
 
 WORKER = Path(__file__).parent / "worker.py"
 
@@ -119,16 +119,25 @@ def test_dropped_particles_leave_the_mean_of_the_others(chain: Any) -> None:
     assert np.isfinite(metrics["loss"]).all()
 
 
-def mean(estimates: Any, shaping: Shaping = "none") -> tuple[Any, dict[str, Any]]:
+def mean(estimates: Any) -> tuple[Any, dict[str, Any]]:
     """Over particles on one device."""
-    function = functools.partial(mean_over_particles, shaping=shaping)
-    return jax.device_get(jax.pmap(function, "devices")(jax.tree.map(lambda x: x[None], estimates)))
+    return jax.device_get(jax.pmap(mean_over_particles, "devices")(jax.tree.map(lambda x: x[None], estimates)))
 
 
-def test_ranks_are_those_among_all_particles_of_all_devices(tmp_path: Path) -> None:
-    """Two devices have the meta-gradient of one."""
-    one, two = (Worker(tmp_path / str(n), devices=n, steps=1, shaping="rank").result() for n in (1, 2))
-    assert_same(two, one)
+@pytest.mark.parametrize("shaping", ["none", "sign", "rank"])
+def test_shaping_is_among_all_particles_of_all_devices(chain: Any, shaping: Shaping) -> None:
+    """One, two and four devices, which a named axis stands for, have the mean of the shaped differences."""
+    estimator, theta = PES(unroller=chain(4, 2, broken=0.2)), {"drift": jnp.zeros(())}
+    keys = jax.random.split(jax.random.key(0), 16)
+    states = jax.vmap(estimator.init, (0, None))(keys, theta)
+    estimates, _ = jax.vmap(estimator.estimate, (None, 0, 0))(theta, states, keys)
+    shaped = shape(estimates.difference, estimates.weight, shaping) * estimates.direction["drift"]
+    expected = np.average(shaped, weights=estimates.weight)
+    for devices in (1, 2, 4):
+        split = jax.tree.map(lambda x, n=devices: x.reshape(n, -1), estimates)
+        function = functools.partial(mean_over_particles, shaping=shaping)
+        gradient, _ = jax.vmap(function, axis_name="devices")(split)
+        np.testing.assert_allclose(gradient["drift"], np.full(devices, expected), rtol=1e-5)
 
 
 def test_particles_must_divide_among_devices(chain: Any) -> None:

@@ -28,7 +28,6 @@ def main(
     devices: int,
     steps: int,
     optimizer: str = "star",
-    shaping: str = "none",
     coordinator: str = "",
     process: int = 0,
 ) -> None:
@@ -49,7 +48,6 @@ def main(
         [PES(unroller=unroller, perturbation=Perturbation(sigma=0.1))],
         optax.chain(optax.trace(0.0), optax.scale(-1e-3)),
         particles=8,
-        shaping=shaping,
     )
     key = jax.random.key(0)
     theta = learned.init(key)
