@@ -14,7 +14,7 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from learned_opt import registry
+from learned_opt import errors, registry
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.cli import parse, stop
@@ -39,6 +39,8 @@ class TrainFlags:
     config: Annotated[Config, tyro.conf.arg(name="")]
     run_dir: Path | None = None
     """Where everything goes (default: runs/PRESET)."""
+    drop: tuple[str, ...] = ()
+    """Task families of the preset to leave out."""
     option: tuple[str, ...] = ()
     """Options of the learned optimizer, such as nominal=none or hidden=[8,8]."""
     compare: bool = True
@@ -94,7 +96,7 @@ def train(args: list[str]) -> None:
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     default = preset(name)
     flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
-    config = _with_options(flags.config, default, flags.option)
+    config = _with_options(_without(flags.config, flags.drop), default, flags.option)
     use_cores(config.devices)
     console = Console(soft_wrap=True)
     run_dir = flags.run_dir or Path("runs") / name
@@ -206,6 +208,19 @@ def _score(compared: list[contenders.Contender], flags: BenchmarkFlags, console:
     report.write(results, flags.out)
     report.show(results, console)
     console.print(f"{flags.out}: results.json, curves.png; {results.wall_seconds:.0f} s")
+
+
+def _without(config: Config, dropped: tuple[str, ...]) -> Config:
+    """The mixture without some of its families."""
+    for name in dropped:
+        if name not in config.tasks:
+            raise errors.unknown("task of the mixture", name, config.tasks)
+    return dataclasses.replace(
+        config,
+        tasks=tuple(name for name in config.tasks if name not in dropped),
+        weight_of={name: x for name, x in config.weight_of.items() if name not in dropped},
+        particles_of={name: n for name, n in config.particles_of.items() if name not in dropped},
+    )
 
 
 def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:

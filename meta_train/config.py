@@ -31,7 +31,13 @@ class Config:
     optimizer_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Its options, by name."""
     tasks: tuple[str, ...] = ("digits-mlp-reparametrised",)
-    """Task families; every one has its own particles, and gradients are averaged over them."""
+    """Task families; each has particles of its own, and meta-gradients are averaged over the families."""
+    weight_of: dict[str, float] = field(default_factory=dict)
+    """Weights in that average other than 1: --weight-of digits-cnn 0.5."""
+    particles_of: dict[str, int] = field(default_factory=dict)
+    """Particles of families other than --particles: --particles-of digits-cnn 8."""
+    normalise_gradients: bool = False
+    """Scale the meta-gradient of every family to a norm of 1 before the average."""
     estimator: EstimatorName = "pes"
     """How meta-gradients are estimated."""
     measured_on: MeasuredOn = "train"
@@ -99,14 +105,25 @@ class Config:
             raise UsageError(f"--devices was given {self.devices}: a number from 1 is accepted")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
-        if not self.tasks:
-            raise UsageError("--tasks was given nothing: at least one task family is accepted")
+        self._check_tasks()
         if (self.window is None) != (self.aggregate != "final-window"):
             raise UsageError(
                 f"--window was given {self.window} and --aggregate {self.aggregate}: "
                 "a window is accepted with final-window, which needs one"
             )
         self._check_perturbation()
+
+    def _check_tasks(self) -> None:
+        if not self.tasks:
+            raise UsageError("--tasks was given nothing: at least one task family is accepted")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise UsageError(f"--tasks was given {' '.join(self.tasks)}: each task family is accepted once")
+        for name in ("weight_of", "particles_of"):
+            for task, value in getattr(self, name).items():
+                if task not in self.tasks:
+                    raise UsageError(f"--{_flag(name)} was given {task}: accepted are {', '.join(self.tasks)}")
+                if not 0 < value < math.inf:
+                    raise UsageError(f"--{_flag(name)} was given {task} {value}: a number above 0 is accepted")
 
     def _check_perturbation(self) -> None:
         """Flags that an estimator would ignore are refused."""

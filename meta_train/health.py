@@ -11,9 +11,9 @@ PATIENCE = 10  # outer steps in a row that a family may spend without a finite p
 class Health:
     """Counts, for every task family, the outer steps in a row without a finite particle."""
 
-    def __init__(self, families: Sequence[str], particles: int) -> None:
+    def __init__(self, families: Sequence[str], particles: Sequence[int]) -> None:
         """All families are well."""
-        self.families, self.particles = families, particles
+        self.families, self.particles = families, np.asarray(particles)
         self.streaks = np.zeros(len(families), np.int32)
 
     @property

@@ -24,42 +24,55 @@ class OuterState(NamedTuple):
     opt_state: optax.OptState
 
 
-class OuterSteps:
-    """Initialises and advances the particles of several estimators, and updates theta.
+class Component(NamedTuple):
+    """A task family in the mixture: its estimator, how many particles it has, and the weight of its meta-gradient."""
 
-    The particle axis is global: particle i draws from the same keys wherever it lives, so that the number of devices
-    changes results only by the order of a sum. Every estimator (one for each task family) has `particles` particles.
+    estimator: MetaGradientEstimator
+    particles: int
+    weight: float = 1.0
+
+
+class OuterSteps:
+    """Initialises and advances the particles of all components of a mixture, and updates theta.
+
+    The particle axis of a component is global: particle i draws from the same keys wherever it lives, so that the
+    number of devices changes results only by the order of a sum. Components of any shapes share one program.
     """
 
     def __init__(
         self,
-        estimators: Sequence[MetaGradientEstimator],
+        components: Sequence[Component],
         outer_optimizer: optax.GradientTransformation,
-        particles: int,
         devices: Sequence[jax.Device] | None = None,
         shaping: Shaping = "none",
+        normalise_gradients: bool = False,
     ) -> None:
-        """Uses `devices` (default: all, of every process), which must divide `particles`."""
+        """Uses `devices` (default: all, of every process), which must divide the particles of every component.
+
+        `normalise_gradients` scales the meta-gradient of each component to a norm of 1 before they are averaged.
+        """
         self.devices = list(jax.devices() if devices is None else devices)
-        if particles % len(self.devices):
-            accepted = [n for n in range(1, len(self.devices)) if particles % n == 0]
+        self.particles = np.array([component.particles for component in components])
+        if (self.particles % len(self.devices)).any():
+            accepted = [n for n in range(1, len(self.devices)) if not (self.particles % n).any()]
+            given = ", ".join(map(str, dict.fromkeys(self.particles.tolist())))
             raise errors.UsageError(
-                f"{particles} particles cannot be shared equally by {len(self.devices)} devices: "
+                f"{given} particles cannot be shared equally by {len(self.devices)} devices: "
                 f"accepted are device counts that divide the particles, such as {accepted[-1]}"
             )
-        self.particles = particles
-        self.per_device = particles // len(self.devices)
         self.outer_optimizer = outer_optimizer
         self.shaping = shaping
+        self.normalise_gradients = normalise_gradients
+        self.weights = np.array([component.weight for component in components], np.float32)
         self.mesh = jax.sharding.Mesh(np.asarray(self.devices), AXIS)
-        self.indices = self.scatter(np.arange(particles))
+        self.indices = self.scatter(tuple(np.arange(n) for n in self.particles))
         self._init = self._pmap(self._init_on_device, (None, None, None, 0), 0)
         self._step = self._pmap(self._step_on_device, (None, None, 0, None, 0), (None, 0, None), donate_argnums=(1, 2))
-        self.estimators = self.replicate(tuple(estimators))
+        self.estimators = self.replicate(tuple(component.estimator for component in components))
         self._in_flight: dict[str, jax.Array] = {}
 
     def init(self, key: jax.Array, theta: Theta) -> tuple[EstimatorState, ...]:
-        """Fresh particles, one state for each estimator; leading axes are devices and particles of a device."""
+        """Fresh particles, one state for each component; leading axes are devices and particles of a device."""
         return self._init(self.estimators, jax.random.key_data(key), theta, self.indices)
 
     def init_outer(self, theta: Theta) -> OuterState:
@@ -76,8 +89,8 @@ class OuterSteps:
     ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
         """One truncation of every particle and one outer update. Consumes `outer` and `states`.
 
-        Where no particle of any family is finite, theta and the outer optimizer stay as they are. Metrics of families
-        are arrays, one entry for each; the others are scalars.
+        Where no particle of any component is finite, theta and the outer optimizer stay as they are. Metrics of
+        components are arrays, one entry for each; the others are scalars.
         """
         # Steps of forced CPU devices that queue without bound deadlock in their collectives: one is in flight at most.
         jax.block_until_ready(self._in_flight)
@@ -94,37 +107,32 @@ class OuterSteps:
     def scatter(self, states: Any) -> tuple[EstimatorState, ...]:
         """The inverse of `gather`, for any number of devices."""
         return jax.device_put(
-            jax.tree.map(lambda x: x.reshape(len(self.devices), self.per_device, *x.shape[1:]), states),
+            jax.tree.map(lambda x: x.reshape(len(self.devices), -1, *x.shape[1:]), states),
             jax.NamedSharding(self.mesh, jax.P(AXIS)),
         )
 
     def _pmap(self, function: Any, in_axes: Any, out_axes: Any, **options: Any) -> Any:
         return jax.pmap(function, AXIS, in_axes=in_axes, out_axes=out_axes, devices=self.devices, **options)
 
-    def _init_on_device(self, estimators: Any, key_data: jax.Array, theta: Theta, indices: jax.Array) -> Any:
+    def _init_on_device(self, estimators: Any, key_data: jax.Array, theta: Theta, indices: Any) -> Any:
         keys = jax.random.split(jax.random.wrap_key_data(key_data), len(estimators))
         return tuple(
-            jax.vmap(estimator.init, (0, None))(_particle_keys(key, indices), theta)
-            for estimator, key in zip(estimators, keys, strict=True)
+            jax.vmap(estimator.init, (0, None))(_particle_keys(key, own), theta)
+            for estimator, key, own in zip(estimators, keys, indices, strict=True)
         )
 
     def _step_on_device(
-        self, estimators: Any, outer: OuterState, states: Any, key_data: jax.Array, indices: jax.Array
+        self, estimators: Any, outer: OuterState, states: Any, key_data: jax.Array, indices: Any
     ) -> Any:
         keys = jax.random.split(jax.random.wrap_key_data(key_data), len(estimators))
         means, new_states = [], []
-        for estimator, state, key in zip(estimators, states, keys, strict=True):
-            estimates, state = jax.vmap(estimator.estimate, (None, 0, 0))(
-                outer.theta, state, _particle_keys(key, indices)
-            )
+        for estimator, state, key, own in zip(estimators, states, keys, indices, strict=True):
+            estimates, state = jax.vmap(estimator.estimate, (None, 0, 0))(outer.theta, state, _particle_keys(key, own))
             means.append(mean_over_particles(estimates, self.shaping))
             new_states.append(state)
         gradients, metrics = jax.tree.map(lambda *x: jnp.stack(x), *means)
         live = metrics["dropped"] < self.particles
-        # A family without a finite particle has no say.
-        gradient = jax.tree.map(
-            lambda g: jnp.tensordot(live.astype(g.dtype), g, 1) / jnp.maximum(live.sum(), 1), gradients
-        )
+        gradient, metrics["gradient_norm_of_family"] = self._mix(gradients, live)
         updates, opt_state = self.outer_optimizer.update(gradient, outer.opt_state, outer.theta)
         new_outer = OuterState(optax.apply_updates(outer.theta, updates), opt_state)
         outer = jax.tree.map(lambda new, old: jnp.where(live.any(), new, old), new_outer, outer)
@@ -135,6 +143,15 @@ class OuterSteps:
             "theta_norm": optax.tree.norm(outer.theta),
         }
         return outer, tuple(new_states), metrics
+
+    def _mix(self, gradients: Any, live: jax.Array) -> tuple[Theta, jax.Array]:
+        """The weighted mean of the components' gradients, and the norm of each; only live components have a say."""
+        norms = jax.vmap(optax.tree.norm)(gradients)
+        share = jnp.where(live, self.weights, 0)
+        share = share / jnp.where(live.any(), share.sum(), 1)
+        if self.normalise_gradients:
+            share = jnp.where(norms > 0, share / jnp.where(norms > 0, norms, 1), 0)
+        return jax.tree.map(lambda g: jnp.tensordot(share.astype(g.dtype), g, 1), gradients), norms
 
 
 def _particle_keys(key: jax.Array, indices: jax.Array) -> jax.Array:

@@ -22,11 +22,10 @@ from learned_opt.errors import UsageError
 from learned_opt.meta_train import config as config_file
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.config import Config
-from learned_opt.meta_train.estimator import MetaGradientEstimator
 from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
-from learned_opt.meta_train.parallel import OuterState, OuterSteps
+from learned_opt.meta_train.parallel import Component, OuterState, OuterSteps
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import registry as task_registry
 
@@ -49,14 +48,16 @@ class MetaTrainer:
         self.run_dir = run_dir
         self.console = console or Console()
         self.optimizer = registry.make(config.optimizer, config.optimizer_options)
+        components = [self._component(name) for name in config.tasks]
+        particles = [component.particles for component in components]
         self.outer_steps = OuterSteps(
-            [self._estimator(name) for name in config.tasks],
+            components,
             config.outer_optimizer(),
-            config.particles,
-            devices(config.devices, config.particles),
+            devices(config.devices, math.gcd(*particles)),
             config.shaping,
+            config.normalise_gradients,
         )
-        self.health = Health(config.tasks, config.particles)
+        self.health = Health(config.tasks, particles)
         self._open_run_dir()
 
     def train(self) -> Theta:
@@ -122,7 +123,7 @@ class MetaTrainer:
         """Metrics as Python numbers; waiting for them is what bounds the number of steps in flight to one."""
         metrics = jax.device_get(raw)
         families = {name: value for name, value in metrics.items() if np.ndim(value)}
-        live = families["dropped"] < self.config.particles
+        live = families["dropped"] < self.outer_steps.particles
         values = {name: float(value) for name, value in metrics.items() if not np.ndim(value)}
         for name, value in families.items():
             counted = name in ("dropped", "overflow", "underflow", "inner_steps")
@@ -156,7 +157,7 @@ class MetaTrainer:
         outer = self.outer_steps.replicate(OuterState(found.theta, found.state["opt_state"]))
         return outer, self.outer_steps.scatter(found.state["particles"]), found.step, float(found.state["seconds"])
 
-    def _estimator(self, task: str) -> MetaGradientEstimator:
+    def _component(self, task: str) -> Component:
         config = self.config
         unroller = Unroller(
             family=task_registry.family(task),
@@ -165,7 +166,8 @@ class MetaTrainer:
             truncation=config.truncation,
             horizons=config.horizons(),
         )
-        return estimators.make(config.estimator, unroller, config.perturbation(self.initial_theta()))
+        estimator = estimators.make(config.estimator, unroller, config.perturbation(self.initial_theta()))
+        return Component(estimator, config.particles_of.get(task, config.particles), config.weight_of.get(task, 1.0))
 
     def _open_run_dir(self) -> None:
         path = self.run_dir / "config.json"

@@ -57,6 +57,7 @@ def test_list_names_what_there_is(tmp_path: Path) -> None:
         (["trian"], "unknown command 'trian': did you mean train?"),
         (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart?"),
         (["train", "--tasks", "digit-mlp"], "unknown task 'digit-mlp': did you mean digits-mlp"),
+        (["train", "--drop", "digits-cnn"], "unknown task of the mixture 'digits-cnn'"),
         (["train", "--optimizer", "sta"], "unknown learned optimizer 'sta': did you mean star?"),
         (["train", "--option", "nominl=none"], "unknown option of star 'nominl': did you mean nominal"),
         (["train", "--option", "nominal=adma"], "did you mean adam"),
@@ -149,6 +150,23 @@ def test_every_estimator_meta_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert all(line["dropped"] == 0 and line["theta_norm"] > 0 for line in lines)
     assert 2 < lines[0]["loss"] * (math.log(10) if "--normalise" in MORE[estimator] else 1) < 3
     assert (lines[0]["gradient_value_clipped"] == 1) == (estimator == "pes")
+
+
+def test_a_mixture_has_metrics_for_each_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks of different shape share an outer step; particles differ; one family is dropped."""
+    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    tasks = ["digits-mlp", "digits-cnn", "digits-mlp-reparametrised"]
+    flags = ["--tasks", *tasks, "--weight-of", "digits-cnn", "0.5", "--particles-of", "digits-cnn", "3"]
+    flags += ["--drop", "digits-mlp-reparametrised", "--normalise-gradients", "--no-out-of-phase"]
+    flags += ["--optimizer", "learnable-adam", "--no-compare", "--run-dir", str(tmp_path / "run")]
+    cli.main(["train", *TINY, *flags])
+    lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        assert line["inner_steps/digits-mlp"] == 2 * 2 * 2
+        assert line["inner_steps/digits-cnn"] == 3 * 2 * 2
+        assert all(line[f"{name}/{task}"] is not None for name in ("loss", "dropped") for task in tasks[:2])
+        assert f"loss/{tasks[2]}" not in line
+        assert 0 < line["gradient_norm"] <= 1
 
 
 def test_train_export_load(tmp_path: Path) -> None:

@@ -29,6 +29,15 @@ from learned_opt.meta_train.config import Config
         ({"curriculum": -1}, "--curriculum was given -1: a number from 0 is accepted"),
         ({"gradient_clip_value": 0.0}, "--gradient-clip-value was given 0.0"),
         ({"loss_clip": -1.0}, "--loss-clip was given -1.0"),
+        (
+            {"tasks": ("digits-mlp", "digits-mlp")},
+            "--tasks was given digits-mlp digits-mlp: each task family is accepted",
+        ),
+        (
+            {"weight_of": {"digits-cnn": 2.0}},
+            "--weight-of was given digits-cnn: accepted are digits-mlp-reparametrised",
+        ),
+        ({"particles_of": {"digits-mlp-reparametrised": 0}}, "--particles-of was given digits-mlp-reparametrised 0"),
     ],
 )
 def test_contradictions_are_refused(given: dict[str, Any], message: str) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.health import PATIENCE, Health
-from learned_opt.meta_train.parallel import OuterSteps
+from learned_opt.meta_train.parallel import Component, OuterSteps
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.trainer import MetaTrainer
 from learned_opt.tasks import registry
@@ -23,8 +23,8 @@ from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 def outer_step(*broken: float, chain: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """One outer step from theta = 0, with a family for each share of broken problems: what it led to, and metrics."""
-    families = [PES(unroller=chain(4, 2, broken=share)) for share in broken]
-    outer_steps = OuterSteps(families, optax.adam(1e-3), particles=8)
+    families = [Component(PES(unroller=chain(4, 2, broken=share)), 8) for share in broken]
+    outer_steps = OuterSteps(families, optax.adam(1e-3))
     theta = {"drift": jnp.zeros(())}
     outer = outer_steps.init_outer(theta)
     states = outer_steps.init(jax.random.key(0), theta)
@@ -51,12 +51,12 @@ def test_a_dead_family_has_no_say(chain: Any) -> None:
 
 def test_health_counts_in_a_row() -> None:
     """A family that recovers starts again from zero; one that does not ends the run, with everything in the line."""
-    health = Health(("well", "ill"), particles=4)
+    health = Health(("well", "ill"), particles=(3, 4))
     assert not health.update(np.array([0, 4]))
     assert not health.well
-    assert not health.update(np.array([3, 3]))
+    assert not health.update(np.array([2, 3]))
     assert health.well
-    assert health.update(np.array([4, 4]))
+    assert health.update(np.array([3, 4]))
     for step in range(1, PATIENCE):
         health.raise_if_hopeless(step, None)
         health.update(np.array([0, 4]))

@@ -17,9 +17,10 @@ import optax
 import pytest
 
 from learned_opt.errors import UsageError
-from learned_opt.meta_train.parallel import OuterSteps, mean_over_particles
+from learned_opt.meta_train.parallel import Component, OuterSteps, mean_over_particles
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.shaping import Shaping, shape
+from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
 
 WORKER = Path(__file__).parent / "worker.py"
 
@@ -86,7 +87,7 @@ def test_queued_steps_do_not_hang(tmp_path: Path) -> None:
 
 def test_the_second_step_does_not_compile(chain: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Results are placed as arguments are; a restored state too."""
-    outer_steps = OuterSteps([PES(unroller=chain(4, 2))], optax.adam(1e-3), particles=4)
+    outer_steps = OuterSteps([Component(PES(unroller=chain(4, 2)), 4)], optax.adam(1e-3))
     theta = {"drift": jnp.zeros(())}
     outer, states = outer_steps.init_outer(theta), outer_steps.init(jax.random.key(0), theta)
     with jax.log_compiles(True), caplog.at_level(logging.WARNING):
@@ -140,8 +141,25 @@ def test_shaping_is_among_all_particles_of_all_devices(chain: Any, shaping: Shap
         np.testing.assert_allclose(gradient["drift"], np.full(devices, expected), rtol=1e-5)
 
 
+@pytest.mark.parametrize(("normalise", "expected"), [(False, (2.5 + 3 * 3.5) / 4), (True, 1.0)])
+def test_components_are_averaged_by_weight(chain: Any, normalise: bool, expected: float) -> None:
+    """Chains of 4 and 6 steps, whose gradients are 2.5 and 3.5, with weights 1 and 3 and particles 2 and 5."""
+    components = [
+        Component(TruncatedBackprop(unroller=chain(4, 4)), 2),
+        Component(TruncatedBackprop(unroller=chain(6, 6)), 5, weight=3.0),
+    ]
+    outer_steps = OuterSteps(components, optax.trace(0.0), normalise_gradients=normalise)
+    theta = {"drift": jnp.zeros(())}
+    outer, states = outer_steps.init_outer(theta), outer_steps.init(jax.random.key(0), theta)
+    outer, states, metrics = outer_steps.step(outer, states, jax.random.key(1))
+    np.testing.assert_allclose(outer.opt_state.trace["drift"], expected, rtol=1e-6)
+    np.testing.assert_allclose(metrics["gradient_norm_of_family"], [2.5, 3.5], rtol=1e-6)
+    np.testing.assert_array_equal(metrics["inner_steps"], [2 * 4, 5 * 6])
+    assert [jax.tree.leaves(state)[0].shape[:2] for state in states] == [(1, 2), (1, 5)]
+
+
 def test_particles_must_divide_among_devices(chain: Any) -> None:
     """One line that says which device counts would do."""
     device = jax.devices()[0]
     with pytest.raises(UsageError, match="9 particles cannot be shared equally by 4 devices"):
-        OuterSteps([PES(unroller=chain(4, 2))], optax.sgd(1.0), particles=9, devices=[device] * 4)
+        OuterSteps([Component(PES(unroller=chain(4, 2)), 9)], optax.sgd(1.0), devices=[device] * 4)

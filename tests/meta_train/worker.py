@@ -15,7 +15,7 @@ import optax
 from learned_opt import registry
 from learned_opt.meta_train.horizons import Horizons
 from learned_opt.meta_train.objective import MetaObjective
-from learned_opt.meta_train.parallel import OuterSteps
+from learned_opt.meta_train.parallel import Component, OuterSteps
 from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.presets import STAR_OPTIONS
@@ -45,9 +45,8 @@ def main(
     )
     # Without decay, the trace in the state of the outer optimizer is the last meta-gradient.
     outer_steps = OuterSteps(
-        [PES(unroller=unroller, perturbation=Perturbation(sigma=0.1))],
+        [Component(PES(unroller=unroller, perturbation=Perturbation(sigma=0.1)), particles=8)],
         optax.chain(optax.trace(0.0), optax.scale(-1e-3)),
-        particles=8,
     )
     key = jax.random.key(0)
     theta = learned.init(key)
