@@ -1,18 +1,20 @@
 """Reparametrised tasks: the same function of rescaled weights (Celo's augmentation, after STAR's and VeLO's)."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from learned_opt.tasks.base import Batch, Params, Split, Task, TaskFamily, TaskParams
 
+Per = Literal["task", "tensor", "weight"]
+
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Reparametrised:
-    """Every tensor w of a task is replaced by w / c, c log-uniform in [low, high], one c per tensor.
+    """Weights w of a task are replaced by w / c, c log-uniform in [low, high]: one c for each tensor, or as `per` says.
 
     The function computed at the start, and so the starting loss, does not change; gradients are multiplied by c, and a
     step of size s moves the function as a step of size c s did. Adam's best learning rate moves with c; an optimizer
@@ -22,15 +24,25 @@ class Reparametrised:
     family: TaskFamily
     low: float = field(default=0.1, metadata={"static": True})
     high: float = field(default=10.0, metadata={"static": True})
+    per: Per = field(default="tensor", metadata={"static": True})
 
     def sample(self, key: jax.Array) -> TaskParams:
-        """The inner task's parameters, and the scales: a tree of scalars shaped as the weights."""
+        """The inner task's parameters, and the scales: a tree like that of the weights."""
         inner_key, scale_key = jax.random.split(key)
         inner = self.family.sample(inner_key)
         params = jax.eval_shape(self.family.task(inner).init, scale_key)
         leaves, structure = jax.tree.flatten(params)
-        exponents = jax.random.uniform(scale_key, (len(leaves),), minval=jnp.log(self.low), maxval=jnp.log(self.high))
-        return inner, jax.tree.unflatten(structure, list(jnp.exp(exponents)))
+        low, high = jnp.log(self.low), jnp.log(self.high)
+        if self.per == "weight":
+            keys = jax.random.split(scale_key, len(leaves))
+            exponents = [
+                jax.random.uniform(k, x.shape, minval=low, maxval=high) for k, x in zip(keys, leaves, strict=True)
+            ]
+        else:
+            count = len(leaves) if self.per == "tensor" else 1
+            drawn = jax.random.uniform(scale_key, (count,), minval=low, maxval=high)
+            exponents = list(jnp.broadcast_to(drawn, len(leaves)))
+        return inner, jax.tree.unflatten(structure, [jnp.exp(x) for x in exponents])
 
     def task(self, task_params: TaskParams) -> "ReparametrisedTask":
         """The inner task seen through the scales."""
