@@ -7,7 +7,8 @@ import numpy as np
 import sklearn.datasets
 import tensorflow_datasets as tfds
 
-from learned_opt.tasks.sources import FILE_FORMAT, OURS, SKLEARN_TABLES, in_order
+from learned_opt.tasks.base import SPLITS
+from learned_opt.tasks.sources import FILE_FORMAT, OURS, PUBLISHED, SKLEARN_TABLES, in_order
 
 # Neighbouring rows are often alike (digits by one writer, tables sorted by class): splits follow a fixed shuffle.
 SHUFFLE_SEED = 0
@@ -34,7 +35,7 @@ class _Builder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type
         yield from examples  # each with the key that its place in the split follows from
 
 
-class Digits(_Builder, skip_registration=True):
+class Digits(_Builder, skip_registration=True):  # type: ignore[call-arg]
     """scikit-learn's 1,797 handwritten digits, 8x8 grey, rescaled from 0..16 to 0..255."""
 
     VERSION = tfds.core.Version(OURS["digits"])
@@ -57,7 +58,7 @@ class Digits(_Builder, skip_registration=True):
         }
 
 
-class PythonDocs(_Builder, skip_registration=True):
+class PythonDocs(_Builder, skip_registration=True):  # type: ignore[call-arg]
     """What `help()` says of Python's topics: 0.4 MB of English and code, the same for everyone with that Python.
 
     Topics in alphabetical order, a paragraph a record. Topics quote one another at length: a paragraph is kept where
@@ -75,18 +76,17 @@ class PythonDocs(_Builder, skip_registration=True):
         paragraphs = list(dict.fromkeys(p.strip("\n") for key in sorted(topics) for p in topics[key].split("\n\n")))
         cut = in_order(len(paragraphs))
         return {
-            published: self._generate_examples(
+            PUBLISHED[split]: self._generate_examples(
                 (place, {"text": f"{paragraph}\n\n"}) for place, paragraph in enumerate(paragraphs[cut[split]])
             )
-            for published, split in (("train", "train"), ("validation", "valid"), ("test", "test"))
+            for split in SPLITS
         }
 
 
-class SklearnTable(_Builder, skip_registration=True):
+class SklearnTable(_Builder, skip_registration=True):  # type: ignore[call-arg]
     """scikit-learn's small tables, as measured: not standardised. Rows whose features repeat another's are left out."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name) for name in SKLEARN_TABLES]  # noqa: RUF012
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name=name, version=OURS[name]) for name in SKLEARN_TABLES]  # noqa: RUF012
 
     def _info(self) -> tfds.core.DatasetInfo:
         features, targets = self._table()
@@ -98,10 +98,10 @@ class SklearnTable(_Builder, skip_registration=True):
         order = np.random.RandomState(SHUFFLE_SEED).permutation(np.unique(features, axis=0, return_index=True)[1])
         cut = in_order(len(order))
         return {
-            published: self._generate_examples(
+            PUBLISHED[split]: self._generate_examples(
                 (int(row), {"features": features[row], "target": targets[row]}) for row in order[cut[split]]
             )
-            for published, split in (("train", "train"), ("validation", "valid"), ("test", "test"))
+            for split in SPLITS
         }
 
     def _table(self) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ from learned_opt.tasks.base import SPLITS, Split
 from learned_opt.tasks.cache import cache_dir
 
 FILE_FORMAT = {"file_format": "array_record"}  # the only format that needs no TensorFlow and loses nothing
+PUBLISHED: dict[Split, str] = {"train": "train", "valid": "validation", "test": "test"}  # what TFDS calls the splits
 SKLEARN_TABLES = ("wine", "breast_cancer", "iris", "diabetes")
 # The sets that `builders.py` makes, with nothing to download, and their versions.
 OURS = {
@@ -60,9 +61,9 @@ def split_sources(name: str, builder: Any) -> dict[Split, Any]:
             f"tfds.data_source('{name}', builder_kwargs={FILE_FORMAT})\""
         )
     slices = tfds_slices(name, builder.info.splits)
-    for split, tfds_slice in slices.items():
-        if not builder.info.splits[tfds_slice].num_examples:
-            raise errors.UsageError(f"data set {name!r} has no examples in {tfds_slice}, its {split} split")
+    for split in SPLITS:
+        if not builder.info.splits[slices[split]].num_examples:
+            raise errors.UsageError(f"data set {name!r} has no examples in {slices[split]}, its {split} split")
     with quiet():
         return {split: builder.as_data_source(split=slices[split]) for split in SPLITS}
 
@@ -80,13 +81,15 @@ def tfds_slices(name: str, published: Collection[str]) -> dict[Split, str]:
         )
     slices: dict[Split, str] = {}
     stop = 100
-    for split, official in (("test", "test"), ("valid", "validation")):
-        if official in published:
-            slices[split] = official
+    for split in reversed(SPLITS):
+        if split == "train":
+            slices[split] = f"train[:{stop}%]"
+        elif PUBLISHED[split] in published:
+            slices[split] = PUBLISHED[split]
         else:
             slices[split] = f"train[{stop - 10}%:{stop}%]"
             stop -= 10
-    return slices | {"train": f"train[:{stop}%]"}
+    return slices
 
 
 def in_order(count: int) -> dict[Split, slice]:

