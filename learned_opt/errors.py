@@ -8,9 +8,12 @@ class UsageError(ValueError):
     """Bad input from a person, in one line: what was given and what is accepted. The command line exits with 2."""
 
 
-def unknown(what: str, given: str, accepted: Iterable[str]) -> UsageError:
-    """The error for a name that is not one of `accepted`, with near misses suggested."""
+def unknown(what: str, given: str, accepted: Iterable[str], listed: str | None = None) -> UsageError:
+    """The error for a name that is not one of `accepted`, with near misses suggested.
+
+    `listed` says in words what is accepted, where the names are too many.
+    """
     names = sorted(accepted)
     near = difflib.get_close_matches(given, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    return UsageError(f"unknown {what} {given!r}: {hint}accepted: {', '.join(names)}")
+    return UsageError(f"unknown {what} {given!r}: {hint}accepted: {listed or ', '.join(names)}")

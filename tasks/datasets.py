@@ -1,14 +1,7 @@
-"""Data: one read path, `tfds.data_source` on `array_record` files, to uint8 arrays on the device."""
+"""Data sets that fit on the device: labelled images, text and tables, as arrays of three disjoint splits."""
 
-import contextlib
 import functools
-import io
-import logging
-import os
-import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,12 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt import errors
+from learned_opt.tasks import teachers
 from learned_opt.tasks.base import SPLITS, Split
+from learned_opt.tasks.cache import cached
+from learned_opt.tasks.pixels import open_images
+from learned_opt.tasks.sources import OURS, SKLEARN_TABLES, features_of, open_set, split_sources
 
-# Image sets known to work here; each is asked of TFDS under this very name.
+# Image sets that named task families are made of; `load` reads any other that TFDS knows.
 OFFICIAL = ("mnist", "fashion_mnist", "cifar10")
 NAMES = ("digits", *OFFICIAL)
-FILE_FORMAT = {"file_format": "array_record"}  # the only format that needs no TensorFlow and loses nothing
+TABLES = (*SKLEARN_TABLES, *teachers.TEACHERS)
+LIMIT_BYTES = 2 * 1024**3  # of decoded uint8: more is not held in memory, and not put on the device
 
 
 @jax.tree_util.register_dataclass
@@ -46,100 +44,167 @@ class Dataset:
         return images[rows].astype(jnp.float32) / 255, labels[rows]
 
 
-@functools.cache
-def load(name: str, size: int | None = None) -> Dataset:
-    """The data set `name` with images resized to `size` x `size` (None: as they are), as numpy arrays.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Text:
+    """Text as bytes, a vocabulary of 256. `tokens[split]` is uint8 `[n]`, one stream."""
 
-    Official sets are read from `TFDS_DATA_DIR`; digits are prepared by our own builder. Decoded arrays are cached.
+    tokens: dict[Split, Any]
+
+    def sample_batch(self, key: jax.Array, split: Split, batch_size: int, length: int) -> jax.Array:
+        """Windows int32 `[batch_size, length + 1]` that start anywhere in one split: `length` bytes and their nexts.
+
+        Raises:
+            UsageError: the split is shorter than a window.
+        """
+        tokens = jnp.asarray(self.tokens[split])
+        if tokens.shape[0] <= length:
+            raise errors.UsageError(
+                f"a window of {length} + 1 bytes does not fit in the {tokens.shape[0]} bytes of the {split} split"
+            )
+        starts = jax.random.randint(key, (batch_size, 1), 0, tokens.shape[0] - length)
+        return tokens[starts + jnp.arange(length + 1)].astype(jnp.int32)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers. `features[split]` is float32 `[n, d]`, mean 0 and deviation 1 in the training split.
+
+    `targets[split]` is int32 `[n]` for classification; for regression `num_classes` is 0 and targets are float32
+    `[n]`, standardised as features are.
+    """
+
+    features: dict[Split, Any]
+    targets: dict[Split, Any]
+    num_classes: int = field(metadata={"static": True})
+
+    def sample_batch(self, key: jax.Array, split: Split, batch_size: int) -> tuple[jax.Array, jax.Array]:
+        """Features and targets, drawn with replacement from one split."""
+        features, targets = jnp.asarray(self.features[split]), jnp.asarray(self.targets[split])
+        rows = jax.random.randint(key, (batch_size,), 0, targets.shape[0])
+        return features[rows], targets[rows]
+
+
+@functools.cache
+def load(name: str, size: int | None = None, grey: bool = False) -> Dataset:
+    """The labelled images `name`, as numpy arrays, decoded once and cached.
+
+    `name` is `digits` or any TFDS set with an image and a label, read from `TFDS_DATA_DIR`. Images are resized to
+    `size` x `size` (None: as they are); `grey` keeps their luma only.
 
     Raises:
-        UsageError: the name is unknown, or the set is not prepared; says how to get it.
+        UsageError: the name is unknown, the set is not prepared (says how to get it), has other features, or is larger
+            than `LIMIT_BYTES`.
     """
-    if name not in NAMES:
-        raise errors.unknown("data set", name, NAMES)
-    path = cache_dir() / f"{name}-{size or 'full'}-v1.npz"
-    arrays = _read_cache(path)
-    if arrays is None:
-        arrays = _resized(_read(name), size)
-        _write_cache(path, arrays)
-    labels = {split: arrays[f"{split}_labels"] for split in SPLITS}
-    return Dataset(
-        {split: arrays[f"{split}_images"] for split in SPLITS}, labels, int(max(y.max() for y in labels.values())) + 1
-    )
+    names = (_edition(name), str(size or "full"), *(["grey"] if grey else []))
+    arrays = cached(names, ("images", "labels"), lambda: _read_images(name, size, grey))
+    labels = _splits(arrays, "labels")
+    return Dataset(_splits(arrays, "images"), labels, _num_classes(labels))
 
 
-def cache_dir() -> Path:
-    """Where prepared and decoded data lives: `LEARNED_OPT_CACHE`, or the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "learned_opt"
-    return Path(os.environ.get("LEARNED_OPT_CACHE", default))
+@functools.cache
+def load_text(name: str) -> Text:
+    """The text `name`, all records joined in order, as numpy arrays, cached.
+
+    `name` is `python_docs` or any TFDS set with a feature `text`, or `tokens` of uint8, read from `TFDS_DATA_DIR`.
+
+    Raises:
+        UsageError: as `load` does.
+    """
+    return Text(_splits(cached((_edition(name), "text"), ("tokens",), lambda: _read_text(name)), "tokens"))
 
 
-def _read(name: str) -> dict[str, np.ndarray]:
-    """Decodes every split; a set without a validation split gives the last tenth of its training split."""
-    with _quiet():
-        import tensorflow_datasets as tfds
+@functools.cache
+def load_table(name: str) -> Table:
+    """The table `name`, one of `TABLES`, as numpy arrays; nothing to download.
 
-        if name == "digits":
-            from learned_opt.tasks.digits_builder import Digits
+    Raises:
+        UsageError: the name is unknown.
+    """
+    if name not in TABLES:
+        raise errors.unknown("table", name, TABLES)
+    if name in teachers.TEACHERS:
+        arrays = teachers.make(name)
+    else:
+        arrays = cached((_edition(name), "table"), ("features", "targets"), lambda: _read_table(name))
+    features, targets = _splits(arrays, "features"), _splits(arrays, "targets")
+    if np.issubdtype(targets["train"].dtype, np.floating):
+        return Table(standardised(features), standardised(targets), 0)
+    return Table(standardised(features), {s: y.astype(np.int32) for s, y in targets.items()}, _num_classes(targets))
 
-            builder = Digits(data_dir=str(cache_dir() / "tensorflow_datasets"), **FILE_FORMAT)
-            builder.download_and_prepare()
-        else:
-            builder = tfds.builder(name, **FILE_FORMAT)
-        if not builder.info.splits:  # asked first: TFDS itself fails only after minutes of retries
-            raise errors.UsageError(_how_to_get(name, str(builder.data_dir)))
-        if "validation" in builder.info.splits:
-            names = {"train": "train", "valid": "validation", "test": "test"}
-        else:
-            names = {"train": "train[:90%]", "valid": "train[90%:]", "test": "test"}
-        arrays: dict[str, np.ndarray] = {}
-        for split, tfds_split in names.items():
-            source = builder.as_data_source(split=tfds_split)
-            examples = [source[i] for i in range(len(source))]
-            arrays[f"{split}_images"] = np.stack([e["image"] for e in examples])
-            arrays[f"{split}_labels"] = np.asarray([e["label"] for e in examples], np.int32)
+
+def standardised(values: dict[Split, np.ndarray]) -> dict[Split, np.ndarray]:
+    """Values less the mean of the training split, over its deviation, column by column, as float32.
+
+    A column that never changes in training is shifted and left unscaled.
+    """
+    train = values["train"].astype(np.float64)
+    # Equality is asked of the values: the deviation of equal ones is not always zero in floating point.
+    deviation = np.where(np.ptp(train, axis=0) == 0, 1.0, train.std(0))
+    return {split: ((x - train.mean(0)) / deviation).astype(np.float32) for split, x in values.items()}
+
+
+def _edition(name: str) -> str:
+    """What tells the content of the set `name` from others, in the names of cached files."""
+    return f"{name}-{OURS[name]}" if name in OURS else name
+
+
+def _splits(arrays: dict[str, np.ndarray], kind: str) -> dict[Split, Any]:
+    return {split: arrays[f"{split}_{kind}"] for split in SPLITS}
+
+
+def _num_classes(labels: dict[Split, np.ndarray]) -> int:
+    return int(max(y.max() for y in labels.values())) + 1
+
+
+def _read_images(name: str, size: int | None, grey: bool) -> dict[str, np.ndarray]:
+    opened = open_images(name, size, grey)
+    if opened.num_bytes > LIMIT_BYTES:
+        raise errors.UsageError(
+            f"data set {name!r} is {_gib(opened.num_bytes)} decoded, more than the {_gib(LIMIT_BYTES)} that are put on "
+            f"the device: give a smaller size, or read it with learned_opt.tasks.streaming.stream"
+        )
+    arrays: dict[str, np.ndarray] = {}
+    for split, source in opened.sources.items():
+        images = arrays[f"{split}_images"] = np.empty((len(source), *opened.shape), np.uint8)
+        labels = arrays[f"{split}_labels"] = np.empty(len(source), np.int32)
+        for i in range(len(source)):
+            images[i], labels[i] = opened.decode(source[i])
+        if labels.min() < 0:  # how TFDS marks labels that were never published
+            raise errors.UsageError(f"data set {name!r} has examples without a label in its {split} split")
     return arrays
 
 
-def _how_to_get(name: str, directory: str) -> str:
-    return (
-        f"data set {name!r} is not prepared (looked in {directory}): point TFDS_DATA_DIR at it, or run once: "
-        f"pip install 'learned-opt[data]' && python -c \"import tensorflow_datasets as tfds; "
-        f"tfds.data_source('{name}', builder_kwargs={FILE_FORMAT})\""
-    )
+def _read_text(name: str) -> dict[str, np.ndarray]:
+    builder = open_set(name)
+    features = features_of(builder)
+    key = next((k for k in ("text", "tokens") if k in features and features[k].np_dtype in (object, np.uint8)), None)
+    if key is None:
+        raise errors.UsageError(
+            f"data set {name!r} is not one of text: it has {', '.join(features)}; accepted: text, or tokens of uint8"
+        )
+    if (num_bytes := builder.info.dataset_size) > LIMIT_BYTES:
+        raise errors.UsageError(
+            f"data set {name!r} is {_gib(num_bytes)}, more than the {_gib(LIMIT_BYTES)} that are put on the device"
+        )
+    sources = split_sources(name, builder)
+    return {f"{split}_tokens": _joined(source, key) for split, source in sources.items()}
 
 
-def _resized(arrays: dict[str, np.ndarray], size: int | None) -> dict[str, np.ndarray]:
-    if size is None:
-        return arrays
-    from PIL import Image
-
-    def resize(image: np.ndarray) -> np.ndarray:
-        mode = Image.fromarray(image.squeeze()).resize((size, size), Image.Resampling.BOX)
-        return np.asarray(mode, np.uint8).reshape(size, size, -1)
-
-    return {k: np.stack([resize(x) for x in v]) if k.endswith("images") else v for k, v in arrays.items()}
+def _joined(source: Any, key: str) -> np.ndarray:
+    records = (source[i][key] for i in range(len(source)))
+    return np.concatenate([np.frombuffer(x, np.uint8) if isinstance(x, bytes) else x for x in records])
 
 
-def _read_cache(path: Path) -> dict[str, np.ndarray] | None:
-    try:
-        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {f"{s}_{kind}": file[f"{s}_{kind}"] for s in SPLITS for kind in ("images", "labels")}
-    except Exception:  # absent, or damaged in one of numpy's and zipfile's many ways: it is only a cache
-        return None
+def _read_table(name: str) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    for split, source in split_sources(name, open_set(name)).items():
+        rows = [source[i] for i in range(len(source))]
+        arrays[f"{split}_features"] = np.stack([row["features"] for row in rows])
+        arrays[f"{split}_targets"] = np.stack([row["target"] for row in rows])
+    return arrays
 
 
-def _write_cache(path: Path, arrays: dict[str, Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
-        np.savez(file, **arrays)
-    os.replace(file.name, path)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hides the progress bars and notices of TFDS, which says the same things on every preparation."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
-    os.environ.setdefault("TQDM_DISABLE", "1")
-    with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        yield
+def _gib(num_bytes: int) -> str:
+    return f"{num_bytes / 1024**3:.3g} GiB"

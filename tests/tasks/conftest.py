@@ -1,6 +1,7 @@
 """Data for the tests of tasks: prepared in a folder of their own, never in the user's cache."""
 
 import functools
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from learned_opt.tasks import datasets
 from learned_opt.tasks.datasets import Dataset
+from learned_opt.tasks.sources import FILE_FORMAT, quiet
 
 
 @pytest.fixture(scope="session")
@@ -24,12 +27,77 @@ def _own_cache(data_cache, monkeypatch) -> None:
 
 
 @pytest.fixture
-def fresh_cache(tmp_path, monkeypatch):
+def forget() -> Callable[[], None]:
+    """Lets go of what was loaded, so that the next call reads a file or the set."""
+
+    def forget() -> None:
+        for load in (datasets.load, datasets.load_text, datasets.load_table):
+            load.cache_clear()
+
+    return forget
+
+
+@pytest.fixture
+def fresh_cache(tmp_path, forget, monkeypatch):
     """An empty cache folder, and nothing loaded."""
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
-    datasets.load.cache_clear()
+    forget()
     yield tmp_path / "cache"
-    datasets.load.cache_clear()
+    forget()
+
+
+@pytest.fixture
+def prepare(tmp_path, monkeypatch, fresh_cache):
+    """Prepares a set under a name in a `TFDS_DATA_DIR` of the test's own, its examples in the order given."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "data"))
+
+    def make(name: str, features: dict[str, Any], splits: dict[str, list[Any]], version: str = "1.0.0") -> Any:
+        import tensorflow_datasets as tfds
+
+        def info(self):
+            dictionary = tfds.features.FeaturesDict(features)
+            return tfds.core.DatasetInfo(builder=self, features=dictionary, disable_shuffling=True)
+
+        methods = {
+            "name": name,
+            "VERSION": tfds.core.Version(version),
+            "_info": info,
+            "_split_generators": lambda self, _: {split: self._generate_examples(x) for split, x in splits.items()},
+            "_generate_examples": lambda self, examples: enumerate(examples),
+            "__module__": __name__,
+        }
+        made = type(name, (tfds.core.GeneratorBasedBuilder,), methods, skip_registration=True)
+        builder = made(data_dir=tmp_path / "data", **FILE_FORMAT)
+        with quiet():
+            builder.download_and_prepare()
+        return builder
+
+    return make
+
+
+@pytest.fixture
+def prepare_images(prepare):
+    """`prepare` for images, given as arrays for each split; the labels count from 0 to 9, again and again."""
+
+    def make(name: str, splits: dict[str, Any], version: str = "1.0.0") -> Any:
+        import tensorflow_datasets as tfds
+
+        shapes = {image.shape for images in splits.values() for image in images}
+        shape = shapes.pop() if len(shapes) == 1 else (None, None, 3)
+        features = {"image": tfds.features.Image(shape=shape), "label": tfds.features.ClassLabel(num_classes=10)}
+        examples = {
+            split: [{"image": png(image), "label": i % 10} for i, image in enumerate(images)]
+            for split, images in splits.items()
+        }
+        return prepare(name, features, examples, version)
+
+    return make
+
+
+def png(image: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image.squeeze()).save(file, "PNG")
+    return file.getvalue()
 
 
 @pytest.fixture(scope="session")
