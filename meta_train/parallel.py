@@ -172,8 +172,8 @@ def mean_over_particles(estimates: Estimate, shaping: Shaping = "none") -> tuple
 
     if shaping != "none":
         here = jax.lax.axis_index(AXIS) * weight.size
-        everywhere = [jax.lax.all_gather(x, AXIS, tiled=True) for x in (estimates.difference, weight)]
-        shaped = jax.lax.dynamic_slice_in_dim(shape(*everywhere, shaping), here, weight.size)
+        differences, weights = jax.lax.all_gather((estimates.difference, weight), AXIS, tiled=True)
+        shaped = jax.lax.dynamic_slice_in_dim(shape(differences, weights, shaping), here, weight.size)
         estimates = estimates._replace(difference=shaped)
     gradients = jax.vmap(lambda estimate: estimate.gradient)(estimates)
     metrics = {"loss": estimates.loss} | {name: estimates.metrics[name] for name in ("objective", "clipped")}

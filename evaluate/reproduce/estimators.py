@@ -74,7 +74,7 @@ def run(samples: int, seed: int, console: Console) -> Reproduction:
     console.print(f"running them, {samples:,} particles each", style="dim")
     rows = [program(seed) for program in programs]
     console.print(f"all alignments of horizon and truncation up to {LONGEST}, and identities", style="dim")
-    return Reproduction(rows, [*_all_alignments(samples, seed), *identities.checks()])
+    return Reproduction(rows, [*all_alignments(samples, seed), *identities.checks()])
 
 
 def _cases() -> Iterator[Case]:
@@ -92,10 +92,10 @@ def _cases() -> Iterator[Case]:
     yield Case(quadratic, "pes", HORIZON, 3, own_batches, "pes, own batches")
 
 
-def _all_alignments(samples: int, seed: int) -> Iterator[Check]:
+def all_alignments(samples: int, seed: int) -> Iterator[Check]:
     cases = [(problem, name) for problem in (chain(), noisy_quadratic()) for name in UNBIASED]
     with ThreadPoolExecutor(2) as pool:  # nothing is timed here
-        found = pool.map(lambda case: alignments(*case, LONGEST, samples, seed), cases)
+        found = pool.map(lambda case: alignments(case[0], case[1], LONGEST, samples, seed), cases)
         for (problem, name), rows in zip(cases, found, strict=True):
             worst = max(rows, key=lambda row: row.z)
             yield Check(

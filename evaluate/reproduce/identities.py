@@ -11,7 +11,7 @@ import optax
 from learned_opt.adam import LearnableAdam
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.evaluate.reproduce.closed_forms import chain, noisy_quadratic
-from learned_opt.evaluate.reproduce.sampling import SIGMA, expected_gradient, lengths, make, theta_of
+from learned_opt.evaluate.reproduce.sampling import SIGMA, expected_gradient, lengths, make, temporary_bytes, theta_of
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.estimator import MetaGradientEstimator
 from learned_opt.meta_train.estimators import PERTURBING
@@ -107,7 +107,7 @@ def smoothing() -> Iterator[Check]:
 def memory() -> Iterator[Check]:
     """Temporary bytes of the compiled program that runs one particle through one problem of 1000 weights."""
     for name in ("forward", "full-backprop"):
-        short, long = (temporary_bytes(name, horizon) for horizon in (SHORT, LONG))
+        short, long = (_bytes_of_one(name, horizon) for horizon in (SHORT, LONG))
         ratio = long / short
         yield Check(
             f"memory of {name} at {LONG} steps by that at {SHORT}",
@@ -117,14 +117,14 @@ def memory() -> Iterator[Check]:
         )
 
 
-def temporary_bytes(name: str, horizon: int) -> int:
+def _bytes_of_one(name: str, horizon: int) -> int:
     """Of the compiled program for one problem, in truncations of `SEGMENT` steps."""
     problem = noisy_quadratic(tuple(np.geomspace(0.1, 2, DIMENSION)))
     count = 1 if name == "full-backprop" else horizon // SEGMENT
     with jax.enable_x64(True):
         estimator = make(problem, name, horizon, SEGMENT)
         program = jax.jit(_mean_gradient, static_argnums=2).lower(estimator, theta_of(problem), count)
-        return program.compile().memory_analysis().temp_size_in_bytes
+        return temporary_bytes(program.compile())
 
 
 def _mean_gradient(estimator: MetaGradientEstimator, theta: Theta, truncations: int) -> Theta:

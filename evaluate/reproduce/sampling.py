@@ -108,6 +108,14 @@ def theta_of(problem: ClosedForm) -> Theta:
     return jax.tree.map(lambda x: jnp.full(x.shape, problem.theta), problem.optimizer.init(jax.random.key(0)))
 
 
+def temporary_bytes(program: jax.stages.Compiled) -> int:
+    """What a compiled program keeps besides its arguments and results."""
+    memory = program.memory_analysis()
+    if memory is None:
+        raise RuntimeError(f"JAX does not tell the memory of programs on {jax.default_backend()}")
+    return memory.temp_size_in_bytes
+
+
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A row to be measured: compiled first, so that compilation does not run beside what is timed."""
@@ -171,13 +179,12 @@ class Sampler:
         seconds = time.perf_counter() - started
         gradients = np.asarray(found)
         variance = gradients.var(ddof=1)
-        memory = self.program.memory_analysis().temp_size_in_bytes
         return Sampled(
             mean=float(gradients.mean()),
             error=float(np.sqrt(variance / len(gradients))),
             variance=float(variance * PROBLEMS),
             seconds=seconds / len(gradients) / PROBLEMS,
-            bytes=memory / len(gradients),
+            bytes=temporary_bytes(self.program) / len(gradients),
         )
 
     def _run(self, estimator: MetaGradientEstimator, theta: Theta, truncations: int, key: jax.Array) -> jax.Array:

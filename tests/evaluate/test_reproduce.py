@@ -13,7 +13,7 @@ import pytest
 
 from learned_opt.evaluate.reproduce import identities
 from learned_opt.evaluate.reproduce.closed_forms import chain, noisy_quadratic
-from learned_opt.evaluate.reproduce.estimators import _all_alignments
+from learned_opt.evaluate.reproduce.estimators import all_alignments
 from learned_opt.evaluate.reproduce.sampling import Case, Row, Sampled, expected_gradient, lengths
 from learned_opt.meta_train.estimators import EstimatorName
 
@@ -23,7 +23,7 @@ SAMPLES = 100_000
 
 def test_pes_and_noise_reuse_are_unbiased_for_every_alignment() -> None:
     """36 alignments of horizon and truncation, three problems in a row each, on two problems."""
-    for check in _all_alignments(SAMPLES, seed=1):
+    for check in all_alignments(SAMPLES, seed=1):
         assert check.passed, check
 
 
