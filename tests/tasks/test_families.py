@@ -7,8 +7,11 @@ import pytest
 
 from learned_opt import UsageError
 from learned_opt.tasks import datasets, registry
-from learned_opt.tasks.images import CNN, MLP, ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.convolutional import CNN
+from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.supervised import Supervised
 
 
 @pytest.mark.parametrize("wrap", [lambda family: family, Reparametrised], ids=["plain", "reparametrised"])
@@ -21,18 +24,18 @@ def test_other_data_of_the_same_shape_does_not_retrace(wrap, make_data, quick_ji
         task = family.task(family.sample(key))
         return task.loss(task.init(key), key, task.sample_batch(key, "train"))
 
-    families = [wrap(ImageFamily(make_data(seed), MLP, (5,))) for seed in (0, 1)]
+    families = [wrap(Supervised(make_data(seed), architecture(MLP, hidden=(5,)))) for seed in (0, 1)]
     first, second, again = (float(first_loss(family, jax.random.key(0))) for family in (*families, families[0]))
     assert len(traces) == 1
     assert first == again
     assert first != second
-    first_loss(wrap(ImageFamily(make_data(0), MLP, (6,))), jax.random.key(0))
+    first_loss(wrap(Supervised(make_data(0), architecture(MLP, hidden=(6,)))), jax.random.key(0))
     assert len(traces) == 2  # another architecture is another program
 
 
 def test_one_program_for_every_task_of_a_family(make_data, quick_jit):
     """Tasks under `vmap`: each loss is the one that its own activation and scales give."""
-    family = Reparametrised(ImageFamily(make_data(), MLP, (5,)))
+    family = Reparametrised(Supervised(make_data(), architecture(MLP, hidden=(5,))))
     keys = jax.random.split(jax.random.key(0), 6)
 
     def loss(task_params, key):

@@ -5,7 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt.tasks.images import CNN, MLP, ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.convolutional import CNN
+from learned_opt.tasks.networks.mlp import MLP
+from learned_opt.tasks.supervised import Supervised
 
 ACTIVATIONS = {"relu": lambda x: np.maximum(x, 0), "tanh": np.tanh}
 
@@ -56,7 +59,7 @@ def network(request):
 
 def test_loss_is_the_plain_one_for_each_activation(network, make_data, quick_jit):
     module, hidden, logits = network
-    family = ImageFamily(make_data(channels=3), module, hidden, batch_size=16)
+    family = Supervised(make_data(channels=3), architecture(module, hidden=hidden), batch_size=16)
     task = family.task(jnp.asarray(0))
     images, labels = task.sample_batch(jax.random.key(1), "valid")
     assert (images.shape, labels.shape) == ((16, 8, 8, 3), (16,))
@@ -76,14 +79,14 @@ def test_loss_is_the_plain_one_for_each_activation(network, make_data, quick_jit
         expected = cross_entropy(logits(plain, np.asarray(images, np.float64), ACTIVATIONS[name]), np.asarray(labels))
         assert float(loss) == pytest.approx(expected, rel=1e-5)
         losses.append(float(loss))
-        alone = loss_of(ImageFamily(family.data, module, hidden, activations=(name,)), jnp.asarray(0))
+        alone = loss_of(Supervised(family.data, architecture(module, hidden=hidden), activations=(name,)), jnp.asarray(0))
         assert float(alone) == pytest.approx(expected, rel=1e-5)
     assert (losses[0] != losses[1]) == bool(hidden)
 
 
 def test_starts_at_chance_and_can_learn(network, make_data, quick_jit):
     module, hidden, _ = network
-    family = ImageFamily(make_data(), module, hidden)
+    family = Supervised(make_data(), architecture(module, hidden=hidden))
 
     @jax.vmap
     def start(key):
@@ -99,7 +102,7 @@ def test_starts_at_chance_and_can_learn(network, make_data, quick_jit):
 
 
 def test_starting_weights_are_flax_defaults(make_data):
-    params = ImageFamily(make_data(), MLP, (200,)).task(jnp.asarray(0)).init(jax.random.key(0))
+    params = Supervised(make_data(), architecture(MLP, hidden=(200,))).task(jnp.asarray(0)).init(jax.random.key(0))
     assert {i: {k: v.shape for k, v in layer.items()} for i, layer in params["layers"].items()} == {
         0: {"kernel": (64, 200), "bias": (200,)},
         1: {"kernel": (200, 10), "bias": (10,)},
@@ -107,11 +110,11 @@ def test_starting_weights_are_flax_defaults(make_data):
     for layer, fan_in in ((params["layers"][0], 64), (params["layers"][1], 200)):
         assert float(layer["kernel"].std()) * np.sqrt(fan_in) == pytest.approx(1, abs=0.1)
         assert np.all(layer["bias"] == 0)
-    other = ImageFamily(make_data(), MLP, (200,)).task(jnp.asarray(0)).init(jax.random.key(1))
+    other = Supervised(make_data(), architecture(MLP, hidden=(200,))).task(jnp.asarray(0)).init(jax.random.key(1))
     assert np.any(other["layers"][0]["kernel"] != params["layers"][0]["kernel"])
 
 
 def test_a_family_samples_every_activation(make_data):
-    indices = jax.vmap(ImageFamily(make_data()).sample)(jax.random.split(jax.random.key(0), 200))
+    indices = jax.vmap(Supervised(make_data()).sample)(jax.random.split(jax.random.key(0), 200))
     assert np.mean(np.asarray(indices) == 0) == pytest.approx(0.5, abs=0.12)
     assert set(np.asarray(indices)) == {0, 1}
