@@ -37,9 +37,7 @@ class Block(nnx.Module):
 class ResNet(nnx.Module):
     """A 3x3 convolution, blocks, each but the first of stride 2, a mean over positions and a linear layer."""
 
-    def __init__(
-        self, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs, hidden: tuple[int, ...] = (8, 16)
-    ) -> None:
+    def __init__(self, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs, hidden: tuple[int, ...] = (8, 16)) -> None:
         """`shape` is height, width, channels; `hidden` the channels of each block, multiples of 4."""
         self.stem = nnx.Conv(shape[2], hidden[0], (3, 3), use_bias=False, rngs=rngs)
         sizes = zip((hidden[0], *hidden), hidden, (1, *[2] * (len(hidden) - 1)), strict=False)

@@ -1,4 +1,4 @@
-"""Transformers with the norm before (Xiong et al. 2020, arXiv 2002.04745): a language model and a vision transformer."""
+"""Transformers that normalise first (Xiong et al. 2020, arXiv 2002.04745): for language and for images."""
 
 import jax
 from flax import nnx
