@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from learned_opt import errors
 from learned_opt.tasks import datasets
 from learned_opt.tasks.base import TaskFamily
-from learned_opt.tasks.images import CNN, ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.convolutional import CNN
+from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.supervised import Supervised
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,7 @@ def _digits() -> dict[str, TaskFamily]:
     data = datasets.load("digits", size=8)
     tasks: dict[str, TaskFamily] = {}
     for activation in ("relu", "tanh"):
-        family = ImageFamily(data, activations=(activation,))
+        family = Supervised(data, activations=(activation,))
         tasks[f"mlp-32-{activation}"] = family
         tasks[f"mlp-32-{activation}-reparametrised"] = Reparametrised(family)
     return tasks
@@ -49,10 +52,10 @@ def _digits() -> dict[str, TaskFamily]:
 def _digits_ood() -> dict[str, TaskFamily]:
     data = datasets.load("digits", size=8)
     return {
-        "mlp-128-relu": ImageFamily(data, hidden=(128,), activations=("relu",)),
-        "mlp-16-16-16-tanh": ImageFamily(data, hidden=(16, 16, 16), activations=("tanh",)),
-        "mlp-64-64-relu": ImageFamily(data, hidden=(64, 64), activations=("relu",)),
-        "cnn-16-32-relu": ImageFamily(data, network=CNN, hidden=(16, 32), activations=("relu",)),
+        "mlp-128-relu": Supervised(data, architecture(MLP, hidden=(128,)), activations=("relu",)),
+        "mlp-16-16-16-tanh": Supervised(data, architecture(MLP, hidden=(16, 16, 16)), activations=("tanh",)),
+        "mlp-64-64-relu": Supervised(data, architecture(MLP, hidden=(64, 64)), activations=("relu",)),
+        "cnn-16-32-relu": Supervised(data, architecture(CNN, hidden=(16, 32)), activations=("relu",)),
     }
 
 

@@ -27,7 +27,7 @@ from learned_opt.meta_train.estimators import EstimatorName
 from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import PRESETS, preset
 from learned_opt.meta_train.trainer import MetaTrainer
-from learned_opt.tasks.registry import FAMILIES
+from learned_opt.tasks.registry import tasks
 
 HORIZONS = (200, 1000, 4000)
 
@@ -173,7 +173,7 @@ def show_list(args: list[str]) -> None:
         "presets": PRESETS,
         "learned optimizers": registry.OPTIMIZERS,
         "estimators": get_args(EstimatorName),
-        "tasks": FAMILIES,
+        "tasks": tasks(),
         "suites": [f"{s.name}: {s.description}" for s in suites.SUITES.values()],
         "pretrained weights": artifact.pretrained_names(),
     }

@@ -1,38 +1,39 @@
-"""Task families by name."""
+"""Tasks by name: the built-in table, and those that users add."""
 
 import functools
-from collections.abc import Callable
+import importlib.metadata
+from collections.abc import Mapping
 
 from learned_opt import errors
-from learned_opt.tasks import datasets
+from learned_opt.tasks import table
 from learned_opt.tasks.base import TaskFamily
-from learned_opt.tasks.images import CNN, ImageFamily
-from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.entry import Entry
+
+GROUP = "learned_opt.tasks"
+TASKS: dict[str, Entry] = {entry.name: entry for entry in table.ENTRIES}
 
 
-def _mlp(data: str) -> TaskFamily:
-    return ImageFamily(datasets.load(data, size=8))
+def register(entry: Entry) -> None:
+    """Adds a task. Adding the same entry again changes nothing.
+
+    Raises:
+        UsageError: another task has its name.
+    """
+    if TASKS.setdefault(entry.name, entry) is not entry:
+        raise errors.UsageError(f"task {entry.name!r} exists already: another name is accepted")
 
 
-def _cnn(data: str) -> TaskFamily:
-    return ImageFamily(datasets.load(data, size=8), network=CNN, hidden=(16, 32))
+def tasks() -> Mapping[str, Entry]:
+    """All tasks by name: built in, registered, and those of installed packages.
 
+    A package adds those in the table `TASKS` of a module, names to entries, by an entry point of the group
+    `learned_opt.tasks` that names the module.
 
-def _reparametrised(make: Callable[[str], TaskFamily], data: str) -> TaskFamily:
-    return Reparametrised(make(data))
-
-
-def _families() -> dict[str, Callable[[], TaskFamily]]:
-    families: dict[str, Callable[[], TaskFamily]] = {}
-    for data in datasets.NAMES:
-        for network, make in (("mlp", _mlp), ("cnn", _cnn)):
-            name = f"{data}-{network}"
-            families[name] = functools.partial(make, data)
-            families[f"{name}-reparametrised"] = functools.partial(_reparametrised, make, data)
-    return families
-
-
-FAMILIES = _families()
+    Raises:
+        UsageError: two tasks have one name, or an entry point names no module with such a table.
+    """
+    _add_installed()
+    return TASKS
 
 
 def family(name: str) -> TaskFamily:
@@ -41,6 +42,20 @@ def family(name: str) -> TaskFamily:
     Raises:
         UsageError: the name is unknown, or its data set is not prepared.
     """
-    if name not in FAMILIES:
-        raise errors.unknown("task", name, FAMILIES)
-    return FAMILIES[name]()
+    if name not in tasks():
+        raise errors.unknown("task", name, tasks())
+    return TASKS[name].make()
+
+
+@functools.cache
+def _add_installed() -> None:
+    for point in importlib.metadata.entry_points(group=GROUP):
+        try:
+            entries = point.load().TASKS.values()
+        except (ImportError, AttributeError) as error:
+            raise errors.UsageError(
+                f"entry point {point.name!r} of {GROUP} was given {point.value!r}: "
+                f"a module with a table TASKS is accepted ({error})"
+            ) from error
+        for entry in entries:
+            register(entry)

@@ -6,15 +6,19 @@ from learned_opt.adam import LearnableAdam
 from learned_opt.evaluate import benchmark, contenders
 from learned_opt.evaluate.suites import Suite
 from learned_opt.tasks import datasets
-from learned_opt.tasks.images import ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.supervised import Supervised
 
 HORIZONS = (12, 20)
 SEEDS = 3
 
 
 def tiny_tasks():
-    family = ImageFamily(datasets.load("digits", size=8), hidden=(4,), activations=("relu",), batch_size=8)
+    family = Supervised(
+        datasets.load("digits", size=8), architecture(MLP, hidden=(4,)), activations=("relu",), batch_size=8
+    )
     return {"tiny": family, "tiny-reparametrised": Reparametrised(family)}
 
 

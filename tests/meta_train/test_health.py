@@ -18,6 +18,7 @@ from learned_opt.meta_train.parallel import Component, OuterSteps
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.trainer import MetaTrainer
 from learned_opt.tasks import registry
+from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 
@@ -69,7 +70,7 @@ def test_health_counts_in_a_row() -> None:
 def failing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: float) -> tuple[str, FloatingPointError]:
     """A run on a quadratic that starts at `start`: what it printed, and how it ended."""
     family = NoisyQuadratic(jnp.ones(2), jnp.ones(2), jnp.full(2, start))
-    monkeypatch.setitem(registry.FAMILIES, "quadratic", lambda: family)
+    monkeypatch.setitem(registry.TASKS, "quadratic", Entry("quadratic", lambda: family, "none", (0, 1), 0))
     config = Config(
         preset="quickstart",
         optimizer="step-size",

@@ -3,10 +3,12 @@
 import functools
 import io
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -122,3 +124,73 @@ def make_data():
         return Dataset(images, labels, 10)
 
     return make
+
+
+# Stand-ins of the same shape, for as long as `datasets` has no tables and texts of its own.
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StandInTable:
+    features: Any
+    targets: Any
+    num_classes: int = field(metadata={"static": True})
+
+    def sample_batch(self, key, split, batch_size):
+        features, targets = jnp.asarray(self.features[split]), jnp.asarray(self.targets[split])
+        rows = jax.random.randint(key, (batch_size,), 0, len(targets))
+        return features[rows], targets[rows]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class StandInText:
+    tokens: Any
+
+    def sample_batch(self, key, split, batch_size, length):
+        tokens = jnp.asarray(self.tokens[split])
+        starts = jax.random.randint(key, (batch_size, 1), 0, len(tokens) - length)
+        return tokens[starts + jnp.arange(length + 1)].astype(jnp.int32)
+
+
+def _thirds(rows: np.ndarray) -> dict:
+    return dict(
+        zip(("train", "valid", "test"), np.split(rows, [len(rows) * 8 // 10, len(rows) * 9 // 10]), strict=True)
+    )
+
+
+def stand_in_table(name: str) -> StandInTable:
+    """The same numbers of columns and classes, and targets that can be learned."""
+    columns, classes = {
+        "wine": (13, 3),
+        "breast_cancer": (30, 2),
+        "iris": (4, 3),
+        "diabetes": (10, 0),
+        "teacher_classification": (20, 10),
+        "teacher_regression": (20, 0),
+    }[name]
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((500, columns)).astype(np.float32)
+    outputs = features @ rng.standard_normal((columns, classes or 1)) / np.sqrt(columns)
+    targets = outputs.argmax(1).astype(np.int32) if classes else outputs[:, 0].astype(np.float32)
+    return StandInTable(_thirds(features), _thirds(targets), classes)
+
+
+def stand_in_text(name: str) -> StandInText:
+    text = "".join(f"{i} times {i + 1} is {i * (i + 1)}, and not {i * i}.\n" for i in range(2000))
+    return StandInText(_thirds(np.frombuffer(text.encode(), np.uint8)))
+
+
+@pytest.fixture
+def tables_and_texts(monkeypatch):
+    if not hasattr(datasets, "load_table"):
+        monkeypatch.setattr(datasets, "load_table", stand_in_table, raising=False)
+        monkeypatch.setattr(datasets, "load_text", stand_in_text, raising=False)
+
+
+@pytest.fixture(scope="session")
+def make_table():
+    return StandInTable
+
+
+@pytest.fixture(scope="session")
+def text():
+    return stand_in_text("times")

@@ -6,13 +6,16 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.tasks.images import CNN, ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.convolutional import CNN
+from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.supervised import Supervised
 
 
 @pytest.fixture
 def inner(make_data):
-    return ImageFamily(make_data(), hidden=(6,), batch_size=16)
+    return Supervised(make_data(), architecture(MLP, hidden=(6,)), batch_size=16)
 
 
 def powers_of_two(params):
@@ -73,7 +76,7 @@ def test_a_step_of_sgd_is_multiplied_by_the_square_of_the_scales(inner, quick_ji
 @pytest.mark.parametrize("network", ["mlp", "cnn"])
 def test_scales_are_log_uniform_one_for_each_tensor(low, high, network, inner):
     if network == "cnn":
-        inner = ImageFamily(inner.data, CNN, (3,))
+        inner = Supervised(inner.data, architecture(CNN, hidden=(3,)))
     family = Reparametrised(inner, low, high)
     index, scales = jax.vmap(family.sample)(jax.random.split(jax.random.key(0), 500))
     assert jax.tree.structure(scales) == jax.tree.structure(inner.task(index[0]).init(jax.random.key(0)))

@@ -7,12 +7,14 @@ import optax
 import pytest
 
 from learned_opt.tasks import training
-from learned_opt.tasks.images import MLP, ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.mlp import MLP
+from learned_opt.tasks.supervised import Supervised
 
 
 @pytest.fixture
 def task(make_data):
-    return ImageFamily(make_data(), MLP, (5,), batch_size=8).task(jnp.asarray(1))
+    return Supervised(make_data(), architecture(MLP, hidden=(5,)), batch_size=8).task(jnp.asarray(1))
 
 
 def test_a_step_is_a_gradient_step_on_the_batch_it_reports(task, quick_jit):

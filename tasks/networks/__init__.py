@@ -1,0 +1,1 @@
+"""Networks of the inner tasks, in Flax NNX."""

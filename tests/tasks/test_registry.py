@@ -1,0 +1,68 @@
+"""Tasks that users add."""
+
+import importlib.metadata
+import sys
+import types
+
+import pytest
+
+from learned_opt.errors import UsageError
+from learned_opt.tasks import registry
+from learned_opt.tasks.entry import Entry
+from learned_opt.tasks.functions import FunctionFamily
+
+
+def entry(name):
+    return Entry(name, lambda: FunctionFamily("sphere", 2), "none", (0, 2), 0)
+
+
+@pytest.fixture(autouse=True)
+def _own_table(monkeypatch):
+    monkeypatch.setattr(registry, "TASKS", dict(registry.TASKS))
+    registry._add_installed.cache_clear()
+    yield
+    registry._add_installed.cache_clear()
+
+
+def install(monkeypatch, value):
+    points = [importlib.metadata.EntryPoint("mine", value, registry.GROUP)]
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: points if group == registry.GROUP else [])
+
+
+def test_a_registered_task_is_found_by_name():
+    mine = entry("sphere-mine")
+    registry.register(mine)
+    registry.register(mine)  # a module imported twice
+    assert registry.family("sphere-mine") == FunctionFamily("sphere", 2)
+
+
+def test_tasks_of_an_installed_package_are_found(monkeypatch):
+    module = types.ModuleType("a_users_tasks")
+    module.TASKS = {"sphere-mine": entry("sphere-mine")}
+    monkeypatch.setitem(sys.modules, "a_users_tasks", module)
+    install(monkeypatch, "a_users_tasks")
+    assert registry.tasks()["sphere-mine"] is module.TASKS["sphere-mine"]
+    assert registry.family("sphere-mine") == FunctionFamily("sphere", 2)
+
+
+def test_a_name_clash_is_refused(monkeypatch):
+    with pytest.raises(UsageError, match=r"^task 'digits-mlp' exists already: another name is accepted$"):
+        registry.register(entry("digits-mlp"))
+    module = types.ModuleType("a_users_tasks")
+    module.TASKS = {"digits-cnn": entry("digits-cnn")}
+    monkeypatch.setitem(sys.modules, "a_users_tasks", module)
+    install(monkeypatch, "a_users_tasks")
+    with pytest.raises(UsageError, match="task 'digits-cnn' exists already"):
+        registry.family("digits-mlp")
+
+
+@pytest.mark.parametrize("value", ["no_such_module", "math"])
+def test_an_entry_point_without_a_table_is_refused_in_one_line(value, monkeypatch):
+    install(monkeypatch, value)
+    with pytest.raises(UsageError, match=f"^entry point 'mine' of learned_opt.tasks was given '{value}': .*$"):
+        registry.tasks()
+
+
+def test_making_the_table_loads_no_data(monkeypatch):
+    monkeypatch.setattr("learned_opt.tasks.datasets.load", None)
+    assert all(e.data for e in registry.tasks().values())
