@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from learned_opt import errors
-from learned_opt.tasks import datasets
+from learned_opt.tasks import datasets, registry
 from learned_opt.tasks.base import TaskFamily
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.convolutional import CNN
@@ -21,6 +21,7 @@ class Suite:
     name: str
     description: str
     make: Callable[[], dict[str, TaskFamily]]
+    horizons: tuple[int, ...] = (200, 1000, 4000)
 
     @functools.cached_property
     def tasks(self) -> dict[str, TaskFamily]:
@@ -59,6 +60,42 @@ def _digits_ood() -> dict[str, TaskFamily]:
     }
 
 
+def _fast() -> dict[str, TaskFamily]:
+    """Raises: UsageError, if a set is not prepared."""
+    names = ("mnist", "fashion_mnist", "cifar10", "digits")
+    return {f"{name}-mlp-grey": Supervised(datasets.load(name, size=8, grey=True)) for name in names}
+
+
+def _named(names: tuple[str, ...]) -> dict[str, TaskFamily]:
+    return {name: registry.family(name) for name in names}
+
+
+IN_DISTRIBUTION = (
+    "digits-mlp+reparametrised",
+    "digits-mlp-deep+reparametrised",
+    "digits-mlp-norm",
+    "digits-autoencoder",
+    "teacher_classification-mlp+loss-rescaled",
+    "teacher_regression-mlp",
+    "quadratic-noisy",
+)
+OOD_SMALL = (
+    "wine-mlp",
+    "breast_cancer-mlp-deep",
+    "iris-linear",
+    "diabetes-mlp",
+    "digits-cnn",
+    "digits-resnet",
+    "digits-vae",
+    "digits-mixer",
+    "python_docs-gru",
+    "regression-logistic-ill",
+    "rosenbrock-10d",
+    "poisson-mlp",
+    "block_model-graph",
+    "cart_pole-mlp-balance",
+)
+
 SUITES = {
     s.name: s
     for s in (
@@ -68,5 +105,18 @@ SUITES = {
             "8x8 digits on networks not meta-trained on: wide, deep and narrow, convolutional",
             _digits_ood,
         ),
+        Suite(
+            "in-distribution",
+            "the families of the preset mixture; tasks, weights and batches are new",
+            functools.partial(_named, IN_DISTRIBUTION),
+            (200, 1000),
+        ),
+        Suite(
+            "ood-small",
+            f"{len(OOD_SMALL)} tasks, none with a data set and architecture that a preset meta-trains on",
+            functools.partial(_named, OOD_SMALL),
+            (200, 1000),
+        ),
+        Suite("fast", "the field's four: MLPs on 8x8 grey MNIST, Fashion-MNIST and CIFAR-10, and on digits", _fast),
     )
 }

@@ -16,7 +16,7 @@ COMMANDS = {
     "benchmark": "OPTIMIZER... [--suite SUITE] [--out DIR]: score optimizers on tasks, beside tuned Adam",
     "reproduce": "estimators [--out DIR]: make a published result again, each row with its criterion",
     "export": "RUN NAME [--out DIR]: turn a finished run into pretrained weights",
-    "list": "presets, optimizers, estimators, tasks, suites and pretrained weights",
+    "list": "presets, optimizers, estimators, tasks, suites and pretrained weights; list tasks: what each costs",
 }
 
 

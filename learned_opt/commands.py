@@ -27,9 +27,8 @@ from learned_opt.meta_train.estimators import EstimatorName
 from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import PRESETS, preset
 from learned_opt.meta_train.trainer import MetaTrainer
-from learned_opt.tasks.registry import tasks
-
-HORIZONS = (200, 1000, 4000)
+from learned_opt.tasks.registry import AUGMENTATIONS, tasks
+from learned_opt.tasks.survey import survey
 
 
 @dataclass(frozen=True)
@@ -59,8 +58,8 @@ class BenchmarkFlags:
     """Where results.json and curves.png go."""
     seeds: int = 4
     """Runs on each task."""
-    horizons: tuple[int, ...] = HORIZONS
-    """Inner steps at which results are read."""
+    horizons: tuple[int, ...] = ()
+    """Inner steps at which results are read (default: those of the suite)."""
 
 
 @dataclass(frozen=True)
@@ -165,10 +164,13 @@ def export(args: list[str]) -> None:
 
 
 def show_list(args: list[str]) -> None:
-    """Prints what there is, by name."""
-    if args:
-        raise UsageError(f"list was given {args[0]!r}: no arguments are accepted")
+    """Prints what there is, by name; `tasks` tells more of those."""
     console = Console(soft_wrap=True, highlight=False)
+    if args == ["tasks"]:
+        show_tasks(console)
+        return
+    if args:
+        raise UsageError(f"list was given {args[0]!r}: nothing, or tasks, is accepted")
     sections: dict[str, Iterable[str]] = {
         "presets": PRESETS,
         "learned optimizers": registry.OPTIMIZERS,
@@ -181,6 +183,20 @@ def show_list(args: list[str]) -> None:
         console.print(f"[bold]{title}[/bold]")
         for name in names:
             console.print(f"  {name}", markup=False)
+
+
+def show_tasks(console: Console) -> None:
+    """A line for each task as soon as it is known; a data set that is not prepared says so."""
+    console.print(f"{'task':34}{'data set':24}{'weights':>8}{'Mflop/step':>12}", style="bold")
+    for name, entry in tasks().items():
+        try:
+            found = survey(entry.make())
+            facts = f"{found.parameters:8,}{found.megaflops:12.3g}"
+        except UsageError:
+            facts = "  data set not prepared"
+        console.print(f"{name:34}{entry.data:24}{facts}", markup=False)
+    console.print("one gradient on one batch, by XLA's count, a loop counted once; augment any: NAME+AUGMENTATION")
+    console.print(f"augmentations: {', '.join(AUGMENTATIONS)}")
 
 
 def use_cores(devices: int | None) -> None:
@@ -202,7 +218,7 @@ def _score(compared: list[contenders.Contender], flags: BenchmarkFlags, console:
             suite,
             compared,
             flags.seeds,
-            flags.horizons,
+            flags.horizons or suite.horizons,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     report.write(results, flags.out)

@@ -38,7 +38,38 @@ def digits() -> Config:
     return dataclasses.replace(quickstart(), preset="digits", steps=3700, particles=32)
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits}
+def mixture() -> Config:
+    """STAR on seven families at once: deep and rescaled networks, a table, regression, an autoencoder, a quadratic.
+
+    Command: `learned-opt train mixture`. Time: @MIXTURE_TIME@ on 2 CPU cores.
+    Result: @MIXTURE_RESULT@
+    """
+    return Config(
+        preset="mixture",
+        optimizer_options=STAR_OPTIONS,
+        tasks=(
+            "digits-mlp+reparametrised",
+            "digits-mlp-deep+reparametrised",
+            "digits-mlp-norm",
+            "digits-autoencoder",
+            "teacher_classification-mlp+loss-rescaled",
+            "teacher_regression-mlp",
+            "quadratic-noisy",
+        ),
+        normalise=True,
+        loss_clip=2.0,
+        normalise_gradients=True,
+        gradient_clip=None,
+        steps=800,
+        particles=4,
+        truncation=50,
+        max_horizon=2000,
+        learning_rate=2e-3,
+        weight_decay=0.01,
+    )
+
+
+PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits, "mixture": mixture}
 
 
 def preset(name: str) -> Config:

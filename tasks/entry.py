@@ -23,3 +23,9 @@ class Entry:
     data: str
     initial_loss: tuple[float, float]
     adam_lowers: float
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """Data set and architecture, by which a task counts as seen in meta-training or not."""
+        data, architecture, *_ = self.name.split("-")
+        return data, architecture

@@ -2,15 +2,33 @@
 
 import functools
 import importlib.metadata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from learned_opt import errors
 from learned_opt.tasks import table
+from learned_opt.tasks.augmentations import (
+    GradientNoise,
+    GradientRescaled,
+    LossRescaled,
+    LowPrecision,
+    SmallerBatches,
+)
 from learned_opt.tasks.base import TaskFamily
 from learned_opt.tasks.entry import Entry
+from learned_opt.tasks.reparametrise import Reparametrised
 
 GROUP = "learned_opt.tasks"
 TASKS: dict[str, Entry] = {entry.name: entry for entry in table.ENTRIES}
+AUGMENTATIONS: dict[str, Callable[[TaskFamily], TaskFamily]] = {
+    "reparametrised": Reparametrised,
+    "reparametrised-task": functools.partial(Reparametrised, low=1e-3, high=1e3, per="task"),
+    "reparametrised-weight": functools.partial(Reparametrised, low=1e-3, high=1e3, per="weight"),
+    "loss-rescaled": LossRescaled,
+    "gradients-rescaled": GradientRescaled,
+    "noise": GradientNoise,
+    "low-precision": LowPrecision,
+    "small-batches": SmallerBatches,
+}
 
 
 def register(entry: Entry) -> None:
@@ -37,14 +55,21 @@ def tasks() -> Mapping[str, Entry]:
 
 
 def family(name: str) -> TaskFamily:
-    """The task family called `name`, its data loaded.
+    """The task family called `name`, its data loaded; `NAME+AUGMENTATION...` is augmented, the last one outermost.
 
     Raises:
         UsageError: the name is unknown, or its data set is not prepared.
     """
-    if name not in tasks():
-        raise errors.unknown("task", name, tasks())
-    return TASKS[name].make()
+    plain, *augmentations = name.split("+")
+    if plain not in tasks():
+        raise errors.unknown("task", plain, tasks())
+    for augmentation in augmentations:
+        if augmentation not in AUGMENTATIONS:
+            raise errors.unknown("augmentation", augmentation, AUGMENTATIONS)
+    found = TASKS[plain].make()
+    for augmentation in augmentations:
+        found = AUGMENTATIONS[augmentation](found)
+    return found
 
 
 @functools.cache

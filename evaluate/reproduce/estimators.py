@@ -93,6 +93,7 @@ def _cases() -> Iterator[Case]:
 
 
 def all_alignments(samples: int, seed: int) -> Iterator[Check]:
+    """PES and noise-reuse ES on both problems, every horizon with every truncation."""
     cases = [(problem, name) for problem in (chain(), noisy_quadratic()) for name in UNBIASED]
     with ThreadPoolExecutor(2) as pool:  # nothing is timed here
         found = pool.map(lambda case: alignments(case[0], case[1], LONGEST, samples, seed), cases)

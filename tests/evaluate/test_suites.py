@@ -43,5 +43,5 @@ def test_data_is_loaded_when_asked_for(monkeypatch):
 
 
 def test_unknown():
-    with pytest.raises(UsageError, match=r"^unknown suite 'digit': did you mean digits.*accepted: digits, digits-ood$"):
+    with pytest.raises(UsageError, match=r"^unknown suite 'digit': did you mean digits"):
         suite("digit")

@@ -7,13 +7,15 @@ import optax
 import pytest
 
 from learned_opt.tasks import augmentations as aug
-from learned_opt.tasks.images import ImageFamily
+from learned_opt.tasks.networks.architecture import architecture
+from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.supervised import Supervised
 
 
 @pytest.fixture
 def inner(make_data):
-    return ImageFamily(make_data(), hidden=(6,), activations=("tanh",), batch_size=16)
+    return Supervised(make_data(), architecture(MLP, hidden=(6,)), activations=("tanh",), batch_size=16)
 
 
 def seen(family):
