@@ -51,6 +51,22 @@ def test_list_names_what_there_is(tmp_path: Path) -> None:
     assert "digits-mlp-reparametrised" in output
 
 
+def test_list_tasks_tells_what_each_costs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A linear model on digits has 64 * 10 + 10 weights, and its gradient on 64 examples takes 2 * 2 * 64 * 64 * 10."""
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
+    some = {name: commands.tasks()[name] for name in ("digits-linear", "mnist-mlp")}
+    monkeypatch.setattr(commands, "tasks", lambda: some)
+    cli.main(["list", "tasks"])
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    data, weights, megaflops = lines["digits-linear"]
+    assert (data, weights) == ("digits", "650")
+    assert 0.16 < float(megaflops) < 0.25
+    assert lines["mnist-mlp"] == ["mnist", "data", "set", "not", "prepared"]
+
+
 @pytest.mark.parametrize(
     ("args", "expected"),
     [
@@ -74,7 +90,8 @@ def test_list_names_what_there_is(tmp_path: Path) -> None:
         (["benchmark", "adam@fast"], "learning rate 'fast'"),
         (["benchmark"], "optimizer"),
         (["export", "nowhere", "mine"], "nowhere"),
-        (["list", "presets"], "no arguments are accepted"),
+        (["list", "presets"], "list was given 'presets': nothing, or tasks, is accepted"),
+        (["train", "--tasks", "digits-mlp+nois"], "unknown augmentation 'nois': did you mean noise"),
     ],
 )
 def test_bad_input_is_one_line(

@@ -8,6 +8,7 @@ import pytest
 
 from learned_opt.errors import UsageError
 from learned_opt.tasks import registry
+from learned_opt.tasks.augmentations import GradientNoise, LossRescaled
 from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.functions import FunctionFamily
 
@@ -43,6 +44,14 @@ def test_tasks_of_an_installed_package_are_found(monkeypatch):
     install(monkeypatch, "a_users_tasks")
     assert registry.tasks()["sphere-mine"] is module.TASKS["sphere-mine"]
     assert registry.family("sphere-mine") == FunctionFamily("sphere", 2)
+
+
+def test_augmentations_by_name():
+    """From left to right, the last one outermost."""
+    found = registry.family("sphere-10d+loss-rescaled+noise")
+    assert found == GradientNoise(LossRescaled(FunctionFamily("sphere", 10)))
+    with pytest.raises(UsageError, match=r"^unknown augmentation 'nois': did you mean noise"):
+        registry.family("sphere-10d+nois")
 
 
 def test_a_name_clash_is_refused(monkeypatch):
