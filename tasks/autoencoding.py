@@ -1,19 +1,23 @@
 """Autoencoding of images."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import optax
 
 from learned_opt.tasks.base import Batch
 from learned_opt.tasks.network_family import NetworkFamily, Predict
+from learned_opt.tasks.networks.architecture import Architecture, architecture
+from learned_opt.tasks.networks.autoencoder import Autoencoder
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Autoencoding(NetworkFamily):
     """A network that gives its input again through a narrow code; labels are not used."""
+
+    network: Architecture = field(default=architecture(Autoencoder), metadata={"static": True})
 
     @property
     def loss_scale(self) -> float:

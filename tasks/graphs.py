@@ -11,7 +11,7 @@ from flax import nnx
 
 from learned_opt.tasks.base import SPLITS, Batch, Split
 from learned_opt.tasks.network_family import NetworkFamily, Predict
-from learned_opt.tasks.networks.architecture import Activation
+from learned_opt.tasks.networks.architecture import Activation, Architecture, architecture
 
 SEED = 0
 
@@ -85,6 +85,8 @@ class GraphConvolutions(nnx.Module):
 @dataclass(frozen=True)
 class NodeClassification(NetworkFamily):
     """A network that labels the nodes of a graph from all nodes' features; a batch is the nodes that count."""
+
+    network: Architecture = field(default=architecture(GraphConvolutions), metadata={"static": True})
 
     @property
     def loss_scale(self) -> float:

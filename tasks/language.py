@@ -8,6 +8,8 @@ import optax
 
 from learned_opt.tasks.base import Batch, Split
 from learned_opt.tasks.network_family import NetworkFamily, Predict
+from learned_opt.tasks.networks.architecture import Architecture, architecture
+from learned_opt.tasks.networks.recurrent import Recurrent
 
 VOCABULARY = 256
 
@@ -21,6 +23,7 @@ class Language(NetworkFamily):
         length: bytes predicted of each row of a batch.
     """
 
+    network: Architecture = field(default=architecture(Recurrent), metadata={"static": True})
     length: int = field(default=32, metadata={"static": True})
 
     @property

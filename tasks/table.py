@@ -34,6 +34,8 @@ from learned_opt.tasks.supervised import Supervised
 IMAGE_SIZE = 8  # larger sets are shrunk to the size of digits: a step has to be cheap
 SMOOTH = ("tanh", "gelu", "silu")
 MANY = ("relu", "tanh", "gelu", "silu", "sigmoid", "elu")
+# Around ln 10, the loss of a uniform guess of ten classes: fresh weights are often a little worse.
+OF_TEN = (2.15, 2.9)
 LINEAR = architecture(MLP, hidden=())
 
 
@@ -41,14 +43,9 @@ def _images(data: str) -> datasets.Dataset:
     return datasets.load(data, size=IMAGE_SIZE)
 
 
-def _about(classes: int) -> tuple[float, float]:
-    """Around the loss of a uniform guess; fresh weights are no better, and often a little worse."""
-    return math.log(classes) - 0.15, math.log(classes) + 0.6
-
-
-def _image_entries(data: str, classes: int) -> Iterator[Entry]:
-    """The four kinds that every image set has."""
-    networks = {"mlp": (architecture(MLP), 0.1), "cnn": (architecture(CNN, hidden=(16, 32)), 0.05)}
+def _image_entries(data: str, mlp: float, cnn: float) -> Iterator[Entry]:
+    """The four kinds that every image set of ten classes has; by how much Adam lowers the loss of each network."""
+    networks = {"mlp": (architecture(MLP), mlp), "cnn": (architecture(CNN, hidden=(16, 32)), cnn)}
     for name, (network, lowers) in networks.items():
 
         def make(network: Architecture = network) -> TaskFamily:
@@ -57,55 +54,56 @@ def _image_entries(data: str, classes: int) -> Iterator[Entry]:
         def rescaled(make: Callable[[], TaskFamily] = make) -> TaskFamily:
             return Reparametrised(make())
 
-        yield Entry(f"{data}-{name}", make, data, _about(classes), lowers)
-        yield Entry(f"{data}-{name}-reparametrised", rescaled, data, _about(classes), lowers)
+        yield Entry(f"{data}-{name}", make, data, OF_TEN, lowers)
+        yield Entry(f"{data}-{name}-reparametrised", rescaled, data, OF_TEN, lowers)
 
 
-def _supervised(name: str, lowers: float, network: Architecture, loss: tuple[float, float] = _about(10), **fields: Any):
+def _supervised(
+    name: str, lowers: float, network: Architecture, loss: tuple[float, float] = OF_TEN, **fields: Any
+) -> Entry:
     """An image classifier."""
     data = name.partition("-")[0]
     return Entry(name, lambda: Supervised(_images(data), network, **fields), data, loss, lowers)
 
 
 def _digits_entries() -> Iterator[Entry]:
-    yield _supervised("digits-linear", 0.05, LINEAR)
+    yield _supervised("digits-linear", 0.1, LINEAR)
     yield _supervised("digits-mlp-wide", 0.3, architecture(MLP, hidden=(128,)))
-    yield _supervised("digits-mlp-deep", 0.05, architecture(MLP, hidden=(32, 32, 32, 32)))
-    yield _supervised("digits-mlp-norm", 0.1, architecture(MLP, hidden=(32, 32), norm="layer"))
-    yield _supervised("digits-mlp-dropout", 0.05, architecture(MLP, hidden=(64,), dropout=0.3))
-    yield _supervised("digits-mlp-activations", 0.0, architecture(MLP, hidden=(32, 32)), activations=MANY)
+    yield _supervised("digits-mlp-deep", 0.3, architecture(MLP, hidden=(32, 32, 32, 32)))
+    yield _supervised("digits-mlp-norm", 0.3, architecture(MLP, hidden=(32, 32), norm="layer"))
+    yield _supervised("digits-mlp-dropout", 0.2, architecture(MLP, hidden=(64,), dropout=0.3))
+    yield _supervised("digits-mlp-activations", 0.2, architecture(MLP, hidden=(32, 32)), activations=MANY)
     yield _supervised("digits-mlp-small_batch", 0.1, architecture(MLP), batch_size=8)
-    yield _supervised("digits-mlp-squared", 0.1, architecture(MLP), (0.9, 4.0), objective="squared-error")
-    mlp = Supervised
-    yield Entry("digits-mlp-scaled", lambda: Rescaled(mlp(_images("digits"))), "digits", (2.2, 4.0), 0.02)
-    yield Entry("digits-mlp-noisy_labels", lambda: NoisyLabels(mlp(_images("digits"))), "digits", _about(10), 0.05)
-    yield _supervised("digits-cnn-deep", 0.0, architecture(CNN, hidden=(8, 16, 16)), activations=SMOOTH)
-    yield _supervised("digits-resnet", 0.05, architecture(ResNet), batch_size=32)
-    yield _supervised("digits-vit", 0.05, architecture(ViT), batch_size=32, activations=("gelu",))
-    yield _supervised("digits-mixer", 0.05, architecture(Mixer), batch_size=32, activations=("gelu",))
+    yield _supervised("digits-mlp-squared", 0.4, architecture(MLP), (0.9, 4.0), objective="squared-error")
+    yield Entry("digits-mlp-scaled", lambda: Rescaled(Supervised(_images("digits"))), "digits", OF_TEN, 0.1)
+    yield Entry("digits-mlp-noisy_labels", lambda: NoisyLabels(Supervised(_images("digits"))), "digits", OF_TEN, 0.1)
+    yield _supervised("digits-cnn-deep", 0.2, architecture(CNN, hidden=(8, 16, 16)), activations=SMOOTH)
+    yield _supervised("digits-resnet", 0.1, architecture(ResNet), batch_size=32)
+    yield _supervised("digits-vit", 0.3, architecture(ViT), batch_size=32, activations=("gelu",))
+    yield _supervised("digits-mixer", 0.3, architecture(Mixer), batch_size=32, activations=("gelu",))
 
 
 def _autoencoder_entries() -> Iterator[Entry]:
-    # Official sets have grey borders and colour: only the digits' numbers are stated closely.
+    """Around 64 pixels times ln 2, grey; the code of a fresh VAE costs a little more."""
     networks = {"autoencoder": architecture(Autoencoder), "vae": architecture(VAE)}
-    for data, loss in {"digits": (40.0, 60.0), "mnist": (40.0, 60.0), "fashion_mnist": (40.0, 60.0)}.items():
+    for data in ("digits", "mnist", "fashion_mnist"):
         for name, network in networks.items():
 
             def make(data: str = data, network: Architecture = network) -> TaskFamily:
                 return Autoencoding(_images(data), network)
 
-            yield Entry(f"{data}-{name}", make, data, loss, 0.1)
+            yield Entry(f"{data}-{name}", make, data, (43.0, 54.0), 0.1)
 
 
 def _table_entries() -> Iterator[Entry]:
     """Tables: how many classes, 0 for regression; and how much Adam lowers the loss of linear models and networks."""
     tables = {
-        "wine": (3, 0.05, 0.2),
-        "breast_cancer": (2, 0.1, 0.2),
-        "iris": (3, 0.02, 0.1),
-        "diabetes": (0, 0.02, 0.05),
-        "teacher_classification": (10, 0.02, 0.02),
-        "teacher_regression": (0, 0.02, 0.05),
+        "wine": (3, 0.2, 0.4),
+        "breast_cancer": (2, 0.3, 0.4),
+        "iris": (3, 0.08, 0.3),
+        "diabetes": (0, 0.1, 0.2),
+        "teacher_classification": (10, 0.05, 0.08),
+        "teacher_regression": (0, 0.1, 0.3),
     }
     for data, (classes, linear, mlp) in tables.items():
         fields: dict[str, Any] = {"objective": "cross-entropy" if classes else "squared-error", "batch_size": 32}
@@ -135,7 +133,7 @@ def _language_entries() -> Iterator[Entry]:
         def make(network: Architecture = network) -> TaskFamily:
             return Language(datasets.load_text(data), network, ("gelu",), batch_size=8)
 
-        yield Entry(f"{data}-{name}", make, data, loss, 0.1)
+        yield Entry(f"{data}-{name}", make, data, loss, 0.2)
 
 
 def _generated_entries() -> Iterator[Entry]:
@@ -146,25 +144,25 @@ def _generated_entries() -> Iterator[Entry]:
 
     for name, dimension, loss, lowers in (
         ("sphere", 10, (2.0, 5.0), 0.1),
-        ("rosenbrock", 2, (100.0, 1500.0), 0.0),
-        ("rosenbrock", 10, (3000.0, 5000.0), 0.05),
-        ("rastrigin", 10, (150.0, 220.0), 0.0),
-        ("ackley", 10, (8.0, 12.0), 0.0),
-        ("styblinski_tang", 10, (250.0, 550.0), 0.0),
-        ("beale", 2, (5.0, 30.0), 0.0),
+        ("rosenbrock", 2, (100.0, 1500.0), 0.1),
+        ("rosenbrock", 10, (3000.0, 5200.0), 0.1),
+        ("rastrigin", 10, (150.0, 220.0), 0.08),
+        ("ackley", 10, (8.0, 12.0), 0.02),
+        ("styblinski_tang", 10, (250.0, 550.0), 0.04),
+        ("beale", 2, (5.0, 40.0), 0.04),
         ("griewank", 10, (0.8, 1.4), 0.0),
-        ("levy", 10, (5.0, 30.0), 0.0),
+        ("levy", 10, (15.0, 45.0), 0.04),
     ):
         make = functools.partial(FunctionFamily, name, dimension)
         yield entry(f"{name}-{dimension}d", make, loss, lowers)
-    yield entry("quadratic-noisy", _noisy_quadratic, (1.0, 2.0), 0.01)
+    yield entry("quadratic-noisy", _noisy_quadratic, (2.2, 2.4), 0.1)
     for kind, loss in (("linear", (0.4, 0.6)), ("logistic", (0.65, 0.75))):
         for suffix, condition in (("", 10.0), ("-ill", 1000.0)):
             make = functools.partial(Regression, kind, condition=condition)
-            yield entry(f"regression-{kind}{suffix}", make, loss, 0.1)
+            yield entry(f"regression-{kind}{suffix}", make, loss, 0.05)
     field = architecture(MLP, hidden=(16, 16))
     for equation, loss, lowers in (
-        ("poisson", (35.0, 70.0), 0.1),
+        ("poisson", (35.0, 70.0), 0.3),
         ("heat", (0.1, 2.0), 0.1),
         ("burgers", (0.2, 2.0), 0.1),
     ):
@@ -172,10 +170,10 @@ def _generated_entries() -> Iterator[Entry]:
         yield entry(f"{equation}-mlp", make, loss, lowers)
     yield entry("block_model-graph", lambda: NodeClassification(block_model()), (1.2, 1.8), 0.05)
     policy: dict[str, Any] = {"activations": ("tanh",), "batch_size": 16}
-    for goal, loss in (("balance", (0.0, 1.0)), ("swing-up", (0.0, 1.0))):
+    for goal, loss, lowers in (("balance", (0.3, 0.6), 0.1), ("swing-up", (0.9, 1.0), 0.0)):
         for name, network in (("linear", LINEAR), ("mlp", architecture(MLP, hidden=(16,)))):
             make = functools.partial(CartPole, network=network, goal=goal, **policy)
-            yield entry(f"cart_pole-{name}-{goal}", make, loss, 0.0)
+            yield entry(f"cart_pole-{name}-{goal}", make, loss, lowers)
 
 
 def _noisy_quadratic() -> TaskFamily:
@@ -185,8 +183,10 @@ def _noisy_quadratic() -> TaskFamily:
 
 
 def _entries() -> Iterator[Entry]:
-    for data, classes in {"digits": 10, **dict.fromkeys(datasets.OFFICIAL, 10)}.items():
-        yield from _image_entries(data, classes)
+    yield from _image_entries("digits", 0.2, 0.15)
+    yield from _image_entries("mnist", 0.1, 0.1)
+    yield from _image_entries("fashion_mnist", 0.15, 0.1)
+    yield from _image_entries("cifar10", 0.04, 0.02)
     yield from _digits_entries()
     yield from _autoencoder_entries()
     yield from _table_entries()
