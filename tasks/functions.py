@@ -53,7 +53,8 @@ def _styblinski_tang(x: jax.Array) -> jax.Array:
 def _beale(x: jax.Array) -> jax.Array:
     pairs = x.reshape(-1, 2)
     a, b = pairs[:, 0], pairs[:, 1]
-    return sum(jnp.sum(jnp.square(c - a + a * b**i)) for i, c in enumerate((1.5, 2.25, 2.625), start=1))
+    terms = [jnp.square(c - a + a * b**i) for i, c in enumerate((1.5, 2.25, 2.625), start=1)]
+    return jnp.sum(jnp.stack(terms))
 
 
 def _sphere(x: jax.Array) -> jax.Array:
