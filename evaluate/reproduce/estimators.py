@@ -92,11 +92,11 @@ def _cases() -> Iterator[Case]:
     yield Case(quadratic, "pes", HORIZON, 3, own_batches, "pes, own batches")
 
 
-def all_alignments(samples: int, seed: int) -> Iterator[Check]:
+def all_alignments(samples: int, seed: int, longest: int = LONGEST) -> Iterator[Check]:
     """PES and noise-reuse ES on both problems, every horizon with every truncation."""
     cases = [(problem, name) for problem in (chain(), noisy_quadratic()) for name in UNBIASED]
     with ThreadPoolExecutor(2) as pool:  # nothing is timed here
-        found = pool.map(lambda case: alignments(case[0], case[1], LONGEST, samples, seed), cases)
+        found = pool.map(lambda case: alignments(case[0], case[1], longest, samples, seed), cases)
         for (problem, name), rows in zip(cases, found, strict=True):
             worst = max(rows, key=lambda row: row.z)
             yield Check(

@@ -146,7 +146,7 @@ def test_what_was_asked_for_is_what_ran(tmp_path: Path) -> None:
 
 OBJECTIVE = ["--aggregate", "final-window", "--window", "3", "--measured-on", "valid", "--normalise"]
 MORE = {
-    "pes": ["--shaping", "rank", "--sigma-of", "eps", "0.1", "--gradient-clip-value", "0.01"],
+    "pes": ["--shaping", "rank", "--sigma-of", "eps", "0.1", "--gradient-clip-value", "1e-6"],
     "noise-reuse-es": ["--no-common-random-numbers", "--curriculum", "2"],
     "full-es": ["--no-antithetic", "--aggregate", "log"],
     "truncated-es": OBJECTIVE,
@@ -161,26 +161,27 @@ def test_every_estimator_meta_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(commands, "use_cores", lambda devices: None)
     flags = ["--steps", "3", "--particles", "2", "--truncation", "3", "--min-horizon", "4", "--max-horizon", "8"]
     flags += ["--optimizer", "learnable-adam", "--no-compare", "--run-dir", str(tmp_path / "run"), *MORE[estimator]]
+    flags += ["--tasks", "teacher_classification-linear"]
     cli.main(["train", *flags, "--estimator", estimator])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert all(line["dropped"] == 0 and line["theta_norm"] > 0 for line in lines)
-    assert 2 < lines[0]["loss"] * (math.log(10) if "--normalise" in MORE[estimator] else 1) < 3
+    assert 2 < lines[0]["loss"] * (math.log(10) if "--normalise" in MORE[estimator] else 1) < 4
     assert (lines[0]["gradient_value_clipped"] == 1) == (estimator == "pes")
 
 
 def test_a_mixture_has_metrics_for_each_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of different shape share an outer step; particles differ; one family is dropped."""
     monkeypatch.setattr(commands, "use_cores", lambda devices: None)
-    tasks = ["digits-mlp", "digits-cnn", "digits-mlp-reparametrised"]
-    flags = ["--tasks", *tasks, "--weight-of", "digits-cnn", "0.5", "--particles-of", "digits-cnn", "3"]
-    flags += ["--drop", "digits-mlp-reparametrised", "--normalise-gradients", "--no-out-of-phase"]
+    tasks = ["iris-mlp", "diabetes-linear", "wine-mlp"]
+    flags = ["--tasks", *tasks, "--weight-of", "diabetes-linear", "0.5", "--particles-of", "diabetes-linear", "3"]
+    flags += ["--drop", "wine-mlp", "--normalise-gradients", "--no-out-of-phase"]
     flags += ["--optimizer", "learnable-adam", "--no-compare", "--run-dir", str(tmp_path / "run")]
     cli.main(["train", *TINY, *flags])
     lines = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     for line in lines:
-        assert line["inner_steps/digits-mlp"] == 2 * 2 * 2
-        assert line["inner_steps/digits-cnn"] == 3 * 2 * 2
+        assert line["inner_steps/iris-mlp"] == 2 * 2 * 2
+        assert line["inner_steps/diabetes-linear"] == 3 * 2 * 2
         assert all(line[f"{name}/{task}"] is not None for name in ("loss", "dropped") for task in tasks[:2])
         assert f"loss/{tasks[2]}" not in line
         assert 0 < line["gradient_norm"] <= 1

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt import LearnableAdam, Star
+from learned_opt import LearnableAdam, Star, StepSize
 
 STEPS = 5
 
@@ -47,6 +47,8 @@ def strong(optimizer):
     """The same optimizer with large steps, so that every leaf of theta moves the loss by much more than rounding."""
     if isinstance(optimizer, LearnableAdam):
         return dataclasses.replace(optimizer, learning_rate=0.1, eps=1e-2)
+    if isinstance(optimizer, StepSize):
+        return optimizer
     decay = 0.1 if optimizer.weight_decay else 0.0
     return dataclasses.replace(
         optimizer, step_scale=0.1, nominal_scale=0.02, exponent_scale=0.5, weight_decay=decay, feature_eps=1e-3
