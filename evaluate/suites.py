@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from learned_opt import errors
 from learned_opt.tasks import datasets, registry
 from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.mixture import MIXTURE
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.convolutional import CNN
 from learned_opt.tasks.networks.mlp import MLP
@@ -70,15 +71,6 @@ def _named(names: tuple[str, ...]) -> dict[str, TaskFamily]:
     return {name: registry.family(name) for name in names}
 
 
-IN_DISTRIBUTION = (
-    "digits-mlp+reparametrised",
-    "digits-mlp-deep+reparametrised",
-    "digits-mlp-norm",
-    "digits-autoencoder",
-    "teacher_classification-mlp+loss-rescaled",
-    "teacher_regression-mlp",
-    "quadratic-noisy",
-)
 OOD_SMALL = (
     "wine-mlp",
     "breast_cancer-mlp-deep",
@@ -108,7 +100,7 @@ SUITES = {
         Suite(
             "in-distribution",
             "the families of the preset mixture; tasks, weights and batches are new",
-            functools.partial(_named, IN_DISTRIBUTION),
+            functools.partial(_named, MIXTURE),
             (200, 1000),
         ),
         Suite(

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from learned_opt import errors
 from learned_opt.meta_train.config import Config
+from learned_opt.tasks.mixture import MIXTURE
 
 # The published scales of 1e-3 suit a thousand times more meta-training: within minutes theta moves by about one, and
 # what an update can do must move with it. Of the scales tried these learned fastest; see the README for the result.
@@ -48,15 +49,7 @@ def mixture() -> Config:
     return Config(
         preset="mixture",
         optimizer_options=STAR_OPTIONS,
-        tasks=(
-            "digits-mlp+reparametrised",
-            "digits-mlp-deep+reparametrised",
-            "digits-mlp-norm",
-            "digits-autoencoder",
-            "teacher_classification-mlp+loss-rescaled",
-            "teacher_regression-mlp",
-            "quadratic-noisy",
-        ),
+        tasks=MIXTURE,
         normalise=True,
         loss_clip=2.0,
         normalise_gradients=True,

@@ -26,6 +26,7 @@ from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
 from learned_opt.meta_train.parallel import Component, OuterState, OuterSteps
+from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import registry as task_registry
 
@@ -48,7 +49,8 @@ class MetaTrainer:
         self.run_dir = run_dir
         self.console = console or Console()
         self.optimizer = registry.make(config.optimizer, config.optimizer_options)
-        components = [self._component(name) for name in config.tasks]
+        perturbation = config.perturbation(self.initial_theta())
+        components = [self._component(name, perturbation) for name in config.tasks]
         particles = [component.particles for component in components]
         self.outer_steps = OuterSteps(
             components,
@@ -157,7 +159,7 @@ class MetaTrainer:
         outer = self.outer_steps.replicate(OuterState(found.theta, found.state["opt_state"]))
         return outer, self.outer_steps.scatter(found.state["particles"]), found.step, float(found.state["seconds"])
 
-    def _component(self, task: str) -> Component:
+    def _component(self, task: str, perturbation: Perturbation) -> Component:
         config = self.config
         unroller = Unroller(
             family=task_registry.family(task),
@@ -166,7 +168,7 @@ class MetaTrainer:
             truncation=config.truncation,
             horizons=config.horizons(),
         )
-        estimator = estimators.make(config.estimator, unroller, config.perturbation(self.initial_theta()))
+        estimator = estimators.make(config.estimator, unroller, perturbation)
         return Component(estimator, config.particles_of.get(task, config.particles), config.weight_of.get(task, 1.0))
 
     def _open_run_dir(self) -> None:

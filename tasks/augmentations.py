@@ -10,7 +10,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from learned_opt.tasks.base import Batch, Params, Split, Task, TaskFamily, TaskParams
+from learned_opt.tasks.base import Batch, Params, Split, TaskFamily, TaskParams
+from learned_opt.tasks.wrapped import WrappedTask
 
 
 @dataclass(frozen=True)
@@ -27,31 +28,6 @@ class Wrapped:
     def draw(self, key: jax.Array) -> Any:
         """Nothing, unless a subclass draws something."""
         return ()
-
-
-@dataclass(frozen=True)
-class WrappedTask:
-    """A task around another one, the same in everything that a subclass does not change."""
-
-    inner: Task
-    own: Any
-
-    @property
-    def loss_scale(self) -> Any:
-        """That of the inner task."""
-        return self.inner.loss_scale
-
-    def init(self, key: jax.Array) -> Params:
-        """The inner weights."""
-        return self.inner.init(key)
-
-    def loss(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
-        """The inner loss."""
-        return self.inner.loss(params, key, batch)
-
-    def sample_batch(self, key: jax.Array, split: Split) -> Batch:
-        """The inner task's batch."""
-        return self.inner.sample_batch(key, split)
 
 
 def _log_uniform(key: jax.Array, low: float, high: float) -> jax.Array:

@@ -1,12 +1,12 @@
 """Tasks that start from larger or smaller weights than their network's own."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt.tasks.base import Batch, Params, Split, Task, TaskFamily, TaskParams
+from learned_opt.tasks.base import Params, TaskFamily, TaskParams
+from learned_opt.tasks.wrapped import WrappedTask
 
 
 @jax.tree_util.register_dataclass
@@ -35,25 +35,9 @@ class Rescaled:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class RescaledTask:
-    """A task whose matrices start `scale` times as large."""
-
-    inner: Task
-    scale: jax.Array
-
-    @property
-    def loss_scale(self) -> Any:
-        """That of the inner task."""
-        return self.inner.loss_scale
+class RescaledTask(WrappedTask):
+    """A task whose matrices start `own` times as large."""
 
     def init(self, key: jax.Array) -> Params:
         """The inner weights, the matrices rescaled."""
-        return jax.tree.map(lambda w: w * self.scale if w.ndim > 1 else w, self.inner.init(key))
-
-    def loss(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
-        """The inner loss."""
-        return self.inner.loss(params, key, batch)
-
-    def sample_batch(self, key: jax.Array, split: Split) -> Batch:
-        """The inner task's batch."""
-        return self.inner.sample_batch(key, split)
+        return jax.tree.map(lambda w: w * self.own if w.ndim > 1 else w, self.inner.init(key))

@@ -1,12 +1,13 @@
 """Reparametrised tasks: the same function of rescaled weights (Celo's augmentation, after STAR's and VeLO's)."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
 
-from learned_opt.tasks.base import Batch, Params, Split, Task, TaskFamily, TaskParams
+from learned_opt.tasks.base import Batch, Params, TaskFamily, TaskParams
+from learned_opt.tasks.wrapped import WrappedTask
 
 Per = Literal["task", "tensor", "weight"]
 
@@ -52,25 +53,13 @@ class Reparametrised:
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
-class ReparametrisedTask:
-    """A task whose weights are stored divided by `scales`."""
-
-    inner: Task
-    scales: Params
-
-    @property
-    def loss_scale(self) -> Any:
-        """That of the inner task."""
-        return self.inner.loss_scale
+class ReparametrisedTask(WrappedTask):
+    """A task whose weights are stored divided by `own`, the scales."""
 
     def init(self, key: jax.Array) -> Params:
         """The inner weights, divided by the scales."""
-        return jax.tree.map(jnp.divide, self.inner.init(key), self.scales)
+        return jax.tree.map(jnp.divide, self.inner.init(key), self.own)
 
     def loss(self, params: Params, key: jax.Array, batch: Batch) -> jax.Array:
         """The inner loss of the weights times the scales."""
-        return self.inner.loss(jax.tree.map(jnp.multiply, params, self.scales), key, batch)
-
-    def sample_batch(self, key: jax.Array, split: Split) -> Batch:
-        """The inner task's batch."""
-        return self.inner.sample_batch(key, split)
+        return self.inner.loss(jax.tree.map(jnp.multiply, params, self.own), key, batch)

@@ -23,7 +23,6 @@ from learned_opt.evaluate.reproduce.closed_forms import chain, noisy_quadratic
 from learned_opt.evaluate.reproduce.identities import Check
 from learned_opt.evaluate.reproduce.sampling import (
     MAX_Z,
-    SIGMA,
     WHOLE,
     Case,
     Row,
@@ -86,8 +85,8 @@ def _cases() -> Iterator[Case]:
             # Whole problems do not depend on the truncation: once for each horizon is enough.
             if name not in WHOLE or (horizon, truncation) in ((4, 2), (HORIZON, HORIZON), (100, 10)):
                 yield Case(problem, name, horizon, truncation)
-    one_sided = Perturbation(sigma=SIGMA, antithetic=False)
-    own_batches = Perturbation(sigma=SIGMA, common_random_numbers=False)
+    one_sided = Perturbation(antithetic=False)
+    own_batches = Perturbation(common_random_numbers=False)
     yield Case(quadratic, "pes", HORIZON, 3, one_sided, "pes, one-sided")
     yield Case(quadratic, "pes", HORIZON, 3, own_batches, "pes, own batches")
 

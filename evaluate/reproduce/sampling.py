@@ -100,7 +100,7 @@ def make(
         truncation=truncation,
         horizons=Horizons(shortest=horizon, longest=horizon),
     )
-    return estimators.make(name, unroller, perturbation or Perturbation(sigma=SIGMA))
+    return estimators.make(name, unroller, perturbation or Perturbation())
 
 
 def theta_of(problem: ClosedForm) -> Theta:

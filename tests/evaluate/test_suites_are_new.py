@@ -18,4 +18,4 @@ def test_ood_tasks_are_unseen() -> None:
 
 
 def test_in_distribution_is_the_mixture() -> None:
-    assert PRESETS["mixture"]().tasks == suites.IN_DISTRIBUTION
+    assert PRESETS["mixture"]().tasks == tuple(suites.suite("in-distribution").tasks)
