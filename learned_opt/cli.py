@@ -28,7 +28,7 @@ def main(args: list[str] | None = None) -> None:
             print(_usage())
         elif command in COMMANDS:
             # Imported only now: help must not wait for JAX.
-            getattr(importlib.import_module("learned_opt.commands"), command.replace("list", "show_list"))(rest)
+            importlib.import_module(f"learned_opt.commands.{command}").main(rest)
         else:
             raise errors.unknown("command", command, COMMANDS)
     except UsageError as error:

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from learned_opt import cli, commands
+from learned_opt import cli
+from learned_opt.commands import cores
+from learned_opt.commands import list as list_command
 
 TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "2"]
 
@@ -57,8 +59,8 @@ def test_list_tasks_tells_what_each_costs(
     """A linear model on digits has 64 * 10 + 10 weights, and its gradient on 64 examples takes 2 * 2 * 64 * 64 * 10."""
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
-    some = {name: commands.tasks()[name] for name in ("digits-linear", "mnist-mlp")}
-    monkeypatch.setattr(commands, "tasks", lambda: some)
+    some = {name: list_command.tasks()[name] for name in ("digits-linear", "mnist-mlp")}
+    monkeypatch.setattr(list_command, "tasks", lambda: some)
     cli.main(["list", "tasks"])
     lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     data, weights, megaflops = lines["digits-linear"]
@@ -103,7 +105,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     """In this process, to be quick, where devices have been looked at already."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    monkeypatch.setattr(cores, "use_cores", lambda devices: None)
     with pytest.raises(SystemExit) as end:
         cli.main(args)
     assert end.value.code == 2
@@ -158,7 +160,7 @@ MORE = {
 @pytest.mark.parametrize("estimator", MORE)
 def test_every_estimator_meta_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, estimator: str) -> None:
     """With flags of every kind; in this process, to be quick."""
-    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    monkeypatch.setattr(cores, "use_cores", lambda devices: None)
     flags = ["--steps", "3", "--particles", "2", "--truncation", "3", "--min-horizon", "4", "--max-horizon", "8"]
     flags += ["--optimizer", "learnable-adam", "--no-compare", "--run-dir", str(tmp_path / "run"), *MORE[estimator]]
     flags += ["--tasks", "teacher_classification-linear"]
@@ -172,7 +174,7 @@ def test_every_estimator_meta_trains(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_mixture_has_metrics_for_each_family(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks of different shape share an outer step; particles differ; one family is dropped."""
-    monkeypatch.setattr(commands, "use_cores", lambda devices: None)
+    monkeypatch.setattr(cores, "use_cores", lambda devices: None)
     tasks = ["iris-mlp", "diabetes-linear", "wine-mlp"]
     flags = ["--tasks", *tasks, "--weight-of", "diabetes-linear", "0.5", "--particles-of", "diabetes-linear", "3"]
     flags += ["--drop", "wine-mlp", "--normalise-gradients", "--no-out-of-phase"]

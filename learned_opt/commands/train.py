@@ -1,0 +1,88 @@
+"""`learned-opt train`."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+
+from learned_opt import errors
+from learned_opt.checkpoints import artifact
+from learned_opt.cli import parse, stop
+from learned_opt.commands import cores
+from learned_opt.commands.benchmark import BenchmarkFlags, score
+from learned_opt.errors import UsageError
+from learned_opt.evaluate import contenders
+from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.interrupt import Interrupted
+from learned_opt.meta_train.presets import preset
+from learned_opt.meta_train.trainer import MetaTrainer
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Meta-train a learned optimizer. Run again with the same directory, it resumes."""
+
+    config: Annotated[Config, tyro.conf.arg(name="")]
+    run_dir: Path | None = None
+    """Where everything goes (default: runs/PRESET)."""
+    drop: tuple[str, ...] = ()
+    """Task families of the preset to leave out."""
+    option: tuple[str, ...] = ()
+    """Options of the learned optimizer, such as nominal=none or hidden=[8,8]."""
+    compare: bool = True
+    """End with the comparison with Adam, which takes about a minute."""
+
+
+def main(args: list[str]) -> None:
+    """Meta-trains, then compares the optimizer before and after with Adam."""
+    name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
+    default = preset(name)
+    flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
+    config = _with_options(_without(flags.config, flags.drop), default, flags.option)
+    cores.use_cores(config.devices)
+    console = Console(soft_wrap=True)
+    run_dir = flags.run_dir or Path("runs") / name
+    trainer = MetaTrainer(config, run_dir, console)
+    try:
+        theta = trainer.train()
+    except Interrupted as interrupted:
+        stop(str(interrupted), interrupted.exit_status)
+    if not flags.compare:
+        return
+    optimizer = trainer.optimizer
+    compared = [
+        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
+        contenders.learned(f"{config.optimizer} after", optimizer, theta, artifact.read(run_dir)[1]),
+    ]
+    score(compared, BenchmarkFlags((), out=run_dir), console)
+
+
+def _without(config: Config, dropped: tuple[str, ...]) -> Config:
+    """The mixture without some of its families."""
+    for name in dropped:
+        if name not in config.tasks:
+            raise errors.unknown("task of the mixture", name, config.tasks)
+    return dataclasses.replace(
+        config,
+        tasks=tuple(name for name in config.tasks if name not in dropped),
+        weight_of={name: x for name, x in config.weight_of.items() if name not in dropped},
+        particles_of={name: n for name, n in config.particles_of.items() if name not in dropped},
+    )
+
+
+def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:
+    """The options of the preset, unless it is about another optimizer, and over them those of the command line."""
+    options: dict[str, Any] = dict(default.optimizer_options) if config.optimizer == default.optimizer else {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--option was given {text!r}: NAME=VALUE is accepted")
+        try:
+            options[name] = json.loads(value)
+        except ValueError:
+            options[name] = value
+    return dataclasses.replace(config, optimizer_options=options)
