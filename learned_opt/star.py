@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import errors, features, statistics
+from learned_opt import alignment, errors, features, statistics
+from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
 from learned_opt.statistics import Statistics
 
@@ -18,10 +19,26 @@ Preconditioner = Literal["none", "second-moment", "rms"]
 class StarState(NamedTuple):
     """Number of updates so far, and `Statistics` whose fields are trees like the parameters, as in optax's own states.
 
-    Flax's `nnx.Optimizer` loses named tuples that lie deeper, inside such a tree.
+    Flax's `nnx.Optimizer` loses named tuples that lie deeper, inside such a tree. `alignment` is an
+    `alignment.Alignment`, or () without the controller or tensors.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as optax's states do
+    statistics: Statistics
+    alignment: Any
+
+
+class Proposal(NamedTuple):
+    """What STAR would do to one tensor, its largest dimension last, before the controller has its say.
+
+    step: the black box and the nominal term, to be subtracted. decay: the share of the tensor that goes with it, or 0.
+    size: the root mean square of the tensor. products: of the gradient and the momenta before it, or ().
+    """
+
+    step: jax.Array
+    decay: jax.Array | float
+    size: jax.Array | float
+    products: Any
     statistics: Statistics
 
 
@@ -34,11 +51,12 @@ class Star:
         black box  b = step_scale * d * exp(exponent_scale * a) * P
         nominal    n = nominal_scale * exp(exponent_scale * a_n) * N
         decay      r = 1 - weight_decay * exp(exponent_scale * a_r)
-        p'         = r p - b - n
+        p'         = r p - (b + n) * f
 
-    with N the nominal direction and P the output preconditioner. The third stabiliser of the paper, weight decay on the
-    meta-parameters, belongs to meta-training. Statistics are bias-corrected, which the published code does not do: the
-    first steps are better with it.
+    with N the nominal direction, P the output preconditioner and f = 1, or the factor of the tensor by which the
+    controller of `learned_opt.alignment` lengthens and shortens steps. The third stabiliser of the paper, weight decay
+    on the meta-parameters, belongs to meta-training. Statistics are bias-corrected, which the published code does not
+    do: the first steps are better with it.
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
@@ -48,6 +66,8 @@ class Star:
         average_magnitude: whether a is averaged over its tensor.
         average_nominal_magnitude: whether a_n is averaged over its tensor.
         weight_decay: at most this share of a parameter is removed in one step (at exp(.) = 1); 0 removes the head.
+        aligned: whether a controller, 238 meta-parameters more, moves the step size of each tensor with the alignment
+            of its gradients. Not in the paper; step sizes then tune themselves, from any scale.
         bias_correction: divide every running average by `1 - decay^t`.
         hidden: widths of the hidden layers.
         step_scale, nominal_scale, exponent_scale: published values, 1e-3 each.
@@ -64,6 +84,7 @@ class Star:
     average_magnitude: bool = False
     average_nominal_magnitude: bool = False
     weight_decay: float = 1e-5
+    aligned: bool = False
     bias_correction: bool = True
     hidden: tuple[int, ...] = (4, 4)
     step_scale: float = 1e-3
@@ -91,7 +112,10 @@ class Star:
         return tuple(name for name, on in switches.items() if on)
 
     def init(self, key: jax.Array) -> Theta:
-        """Weights from a truncated normal of deviation 1 / sqrt(fan-in), zero biases, published decays."""
+        """Weights from a truncated normal of deviation 1 / sqrt(fan-in), zero biases, published decays.
+
+        With `aligned` the last layer starts at zero: the nominal term and the controller alone.
+        """
         sizes = (features.PER_PARAMETER + len(features.TIME_SCALES), *self.hidden, len(self.heads))
         keys = jax.random.split(key, len(sizes) - 1)
         initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -99,7 +123,12 @@ class Star:
             f"layer_{i}": {"weights": initializer(k, (sizes[i], sizes[i + 1])), "biases": jnp.zeros(sizes[i + 1])}
             for i, k in enumerate(keys)
         }
-        return {"network": network, "decays": statistics.init_decays()}
+        theta = {"network": network, "decays": statistics.init_decays()}
+        return (
+            theta | {"controller": alignment.init_controller(jax.random.fold_in(key, len(sizes)))}
+            if self.aligned
+            else theta
+        )
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
         """The optimizer. Its `update` needs `params`; statistics are kept in float32 or wider."""
@@ -107,7 +136,12 @@ class Star:
         def init(params: optax.Params) -> StarState:
             leaves, structure = jax.tree.flatten(params)
             stats = [statistics.init(statistics.largest_axis_last(jnp.asarray(p)), working_dtype(p)) for p in leaves]
-            return StarState(jnp.zeros((), jnp.int32), _transpose(structure, stats))
+            widest = jnp.result_type(jnp.float32, *map(working_dtype, leaves))
+            return StarState(
+                jnp.zeros((), jnp.int32),
+                _transpose(structure, stats),
+                alignment.init(len(leaves), widest) if self.aligned and leaves else (),
+            )
 
         def update(
             updates: optax.Updates, state: StarState, params: optax.Params | None = None, **extra: Any
@@ -117,32 +151,39 @@ class Star:
                 raise ValueError("STAR needs the parameters: call update(grads, state, params)")
             count = optax.safe_increment(state.count)
             structure: Any = jax.tree.structure(params)
-            columns = [structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics)]
-            results = [
-                self._update_tensor(theta, grad, param, Statistics(*stats), count)
-                for grad, param, *stats in zip(*columns, strict=True)
+            grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
+            proposals = [
+                self._propose(theta, grad, param, Statistics(*own), count)
+                for grad, param, *own in zip(grads, leaves, *stats, strict=True)
             ]
+            factors, aligned = [1.0] * len(leaves), state.alignment
+            if self.aligned and leaves:
+                factors, aligned = _controlled(theta["controller"], state.alignment, proposals, count)
             return (
-                structure.unflatten([update for update, _ in results]),
-                StarState(count, _transpose(structure, [stats for _, stats in results])),
+                structure.unflatten(map(_finish, leaves, proposals, factors)),
+                StarState(count, _transpose(structure, [p.statistics for p in proposals]), aligned),
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
 
-    def _update_tensor(
+    def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
-    ) -> tuple[jax.Array, Statistics]:
-        """The update of one tensor, in its dtype, and its new statistics."""
-        if not jnp.size(param):  # a mean over nothing is NaN, and would reach the state and every meta-gradient
-            return jnp.zeros_like(param), stats
+    ) -> Proposal:
+        """For one tensor: its step before any control, and its new statistics."""
         dtype = working_dtype(param)
-        grad, wide_param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        grad, param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
+            zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
+            return Proposal(param, 0.0, 0.0, zeros, stats)
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
-        stats = statistics.update(stats, grad, decay)
+        before, stats = stats.momenta, statistics.update(stats, grad, decay)
         read = statistics.correct_bias(stats, decay, count.astype(dtype)) if self.bias_correction else stats
-        heads = self._heads(theta["network"], grad, wide_param, read, count)
-        update = -self._step(heads, grad, wide_param, read)
-        return statistics.restore_axes(update, jnp.shape(param)).astype(jnp.result_type(param)), stats
+        heads = self._heads(theta["network"], grad, param, read, count)
+        step, decayed = self._step(heads, grad, read), self._decay(heads, param)
+        if not self.aligned:
+            return Proposal(step, decayed, 0.0, (), stats)
+        weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
+        return Proposal(step, decayed, _rms(param), alignment.products(grad, before, weight), stats)
 
     def _heads(
         self, network: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
@@ -161,8 +202,8 @@ class Star:
             channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
         return dict(zip(self.heads, channels, strict=True))
 
-    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, param: jax.Array, stats: Statistics) -> jax.Array:
-        """What is subtracted from the parameter: `b + n + (1 - r) p`."""
+    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics) -> jax.Array:
+        """The black box and the nominal term: `b + n`."""
 
         def magnitude(head: str, averaged: bool) -> jax.Array:
             exponent = heads[head].mean() if averaged else heads[head]
@@ -177,18 +218,20 @@ class Star:
             step = step * jax.lax.rsqrt(stats.second_moment + self.preconditioner_eps)
         elif self.preconditioner == "rms":
             step = step * jnp.sqrt(jnp.mean(jnp.square(adam_aggmo)) + self.feature_eps)
-        if self.nominal != "none":
-            direction = {
-                "sgd": grad,
-                "momentum": stats.momenta[0],
-                "aggmo": stats.momenta.mean(0),
-                "adam": stats.momenta[0] * inverse_root,
-                "adam-aggmo": adam_aggmo,
-            }[self.nominal]
-            step = step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
-        if self.weight_decay > 0:
-            step = step + self.weight_decay * magnitude("decay", averaged=False) * param
-        return step
+        if self.nominal == "none":
+            return step
+        direction = {
+            "sgd": grad,
+            "momentum": stats.momenta[0],
+            "aggmo": stats.momenta.mean(0),
+            "adam": stats.momenta[0] * inverse_root,
+            "adam-aggmo": adam_aggmo,
+        }[self.nominal]
+        return step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
+
+    def _decay(self, heads: dict[str, jax.Array], param: jax.Array) -> jax.Array | float:
+        """What of the parameter is removed: `(1 - r) p`."""
+        return self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -198,6 +241,29 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _controlled(
+    controller: Theta, state: alignment.Alignment, proposals: list[Proposal], count: jax.Array
+) -> tuple[list[jax.Array], alignment.Alignment]:
+    """The factor of every tensor's step, and the new state of the controller."""
+    dtype = state.log_step.dtype
+    steps = jnp.stack([jnp.asarray(_rms(p.step) if p.step.size else 0, dtype) for p in proposals])
+    sizes = jnp.stack([jnp.asarray(p.size, dtype) for p in proposals])
+    factors, state = alignment.control(controller, state, [p.products for p in proposals], steps, sizes, count)
+    return list(factors), state
+
+
+def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> jax.Array:
+    """The update of a tensor in its own layout and dtype."""
+    step = proposal.step if isinstance(factor, float) else proposal.step * factor.astype(proposal.step.dtype)
+    update = -(step + proposal.decay)
+    return statistics.restore_axes(update, jnp.shape(param)).astype(jnp.result_type(param))
+
+
+def _rms(tensor: jax.Array) -> jax.Array:
+    """Its derivative is finite at zero, where biases start."""
+    return jnp.sqrt(jnp.mean(jnp.square(tensor)) + alignment.TINY**2)
 
 
 def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:

@@ -20,6 +20,7 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "weight_decay": (0.0,),
     "bias_correction": (False,),
     "hidden": ((),),
+    "aligned": (True,),
 }
 # For tests that compile much: the presets, and a STAR with every switch thrown at once. The rest of the table is slow.
 REPRESENTATIVES: dict[str, LearnedOptimizer] = {

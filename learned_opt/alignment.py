@@ -1,0 +1,126 @@
+"""Step sizes that follow the alignment of gradients: long while new gradients agree with the directions just taken.
+
+Features normalised over a tensor cannot tell a step that is too long from one that is too short; whether the next
+gradient still points the way of the last ones can. It is the signal of hypergradient descent and of MetaOptimize
+(arXiv 2402.02342: the log step size moves by `h . g`), read off momenta that STAR has anyway, by a small meta-learned
+controller in place of a hand-set rate.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt import features
+from learned_opt.base import Theta
+from learned_opt.features import time_features
+
+SMOOTHING = (0.9, 0.99)  # of alignments, over about 10 and 100 steps
+GAIN = 5.0  # brings alignments, small where gradients are noisy, to the size of the other inputs
+ALIGNMENTS = 2 * len(SMOOTHING) * 3  # of the tensor and of all tensors, with three momenta
+HIDDEN = 8
+CHANGE = 0.05  # largest change of a log step size in one step
+START = 0.5  # of the weights of alignments: step sizes tune themselves before any meta-training
+LOWEST, HIGHEST = -8.0, 6.0  # of log step sizes
+RELATIVE_FLOOR = 1e-3  # added to the size of a tensor, which may start at zero
+TINY = 1e-12
+
+
+class Alignment(NamedTuple):
+    """State beside the statistics, of n tensors in the order of their tree's leaves.
+
+    log_step: `[n]`. smoothed: averages of each tensor's alignments, not bias-corrected, `[n, 2, 3]` for two smoothings
+    and three momenta. everywhere: those of all tensors together, `[2, 3]`.
+    """
+
+    log_step: jax.Array
+    smoothed: jax.Array
+    everywhere: jax.Array
+
+
+class Products(NamedTuple):
+    """Weighted inner products over a tensor: gradient with momenta `[3]`, momenta and gradient with themselves."""
+
+    across: jax.Array
+    momenta: jax.Array
+    gradient: jax.Array
+
+
+def init(tensors: int, dtype: jnp.dtype) -> Alignment:
+    """Step sizes of 1, nothing aligned yet."""
+    shape = (len(SMOOTHING), 3)
+    return Alignment(jnp.zeros(tensors, dtype), jnp.zeros((tensors, *shape), dtype), jnp.zeros(shape, dtype))
+
+
+def init_controller(key: jax.Array) -> Theta:
+    """A network whose outputs start at zero, and what is added to the starting weights of the alignments."""
+    inputs = ALIGNMENTS + 1 + len(features.TIME_SCALES)
+    initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+    return {
+        "hidden": {"weights": initializer(key, (inputs, HIDDEN)), "biases": jnp.zeros(HIDDEN)},
+        "out": {"weights": jnp.zeros((HIDDEN, 2)), "biases": jnp.zeros(2)},
+        "alignments": jnp.zeros(ALIGNMENTS),
+    }
+
+
+def products(grad: jax.Array, momenta: jax.Array, weight: jax.Array) -> Products:
+    """Of a gradient and the three momenta before it, for an inner product weighted by `weight`."""
+    axes = tuple(range(grad.ndim))
+    weighted = momenta * weight
+    return Products(
+        jnp.tensordot(weighted, grad, (tuple(a + 1 for a in axes), axes)),
+        (weighted * momenta).sum(tuple(a + 1 for a in axes)),
+        (jnp.square(grad) * weight).sum(),
+    )
+
+
+def control(
+    controller: Theta, state: Alignment, found: list[Products], steps: jax.Array, sizes: jax.Array, count: jax.Array
+) -> tuple[jax.Array, Alignment]:
+    """The factors for the steps of all tensors, `[n]`, and the new state.
+
+    Args:
+        controller: its meta-parameters.
+        state: as it was.
+        found: the products of every tensor.
+        steps: root mean squares of the steps at factor 1, `[n]`.
+        sizes: root mean squares of the tensors, `[n]`.
+        count: the number of updates, this one included.
+    """
+    dtype = state.log_step.dtype
+    controller = jax.tree.map(lambda x: jnp.asarray(x, dtype), controller)
+    of_tensors = jax.tree.map(lambda *x: jnp.stack(x).astype(dtype), *found)
+    smoothed = _smooth(state.smoothed, _cosines(of_tensors))
+    everywhere = _smooth(state.everywhere, _cosines(jax.tree.map(lambda x: x.sum(0), of_tensors)))
+    correction = 1 - jnp.asarray(SMOOTHING, dtype)[:, None] ** count.astype(dtype)
+    tensors = len(found)
+    alignments = GAIN * jnp.concatenate(
+        [
+            (smoothed / correction).reshape(tensors, -1),
+            jnp.broadcast_to((everywhere / correction).reshape(-1), (tensors, everywhere.size)),
+        ],
+        axis=1,
+    )
+    relative = jnp.log((steps * jnp.exp(state.log_step) + TINY) / (sizes + RELATIVE_FLOOR)).astype(dtype)
+    time = time_features(count, dtype)
+    inputs = jnp.concatenate(
+        [alignments, jnp.clip(relative / 4, -3, 3)[:, None], jnp.broadcast_to(time, (tensors, time.size))], axis=1
+    )
+    hidden = jnp.tanh(inputs @ controller["hidden"]["weights"] + controller["hidden"]["biases"])
+    change, now = (hidden @ controller["out"]["weights"] + controller["out"]["biases"]).T
+    change = change + alignments @ (START + controller["alignments"])
+    log_step = jnp.clip(state.log_step + CHANGE * jnp.tanh(change), LOWEST, HIGHEST)
+    return jnp.exp(log_step + now), Alignment(log_step, smoothed, everywhere)
+
+
+def _cosines(found: Products) -> jax.Array:
+    """`[..., 3]`; zero where either side is zero, as momenta are at the first step."""
+    square = found.momenta * found.gradient[..., None]
+    # Twice, as the derivative of the branch not taken must be finite too.
+    norm = jnp.sqrt(jnp.where(square > 0, square, 1))
+    return jnp.where(square > 0, found.across / norm, 0)
+
+
+def _smooth(old: jax.Array, cosines: jax.Array) -> jax.Array:
+    rate = jnp.asarray(SMOOTHING, old.dtype)[:, None]
+    return rate * old + (1 - rate) * cosines[..., None, :]
