@@ -86,7 +86,12 @@ def star() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits, "mixture": mixture, "star": star}
+PRESETS: dict[str, Callable[[], Config]] = {
+    "quickstart": quickstart,
+    "digits": digits,
+    "mixture": mixture,
+    "star": star,
+}
 
 
 def preset(name: str) -> Config:
