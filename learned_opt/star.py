@@ -66,7 +66,7 @@ class Star:
         average_magnitude: whether a is averaged over its tensor.
         average_nominal_magnitude: whether a_n is averaged over its tensor.
         weight_decay: at most this share of a parameter is removed in one step (at exp(.) = 1); 0 removes the head.
-        aligned: whether a controller, 238 meta-parameters more, moves the step size of each tensor with the alignment
+        aligned: whether a controller, 230 meta-parameters more, moves the step size of each tensor with the alignment
             of its gradients. Not in the paper; step sizes then tune themselves, from any scale.
         bias_correction: divide every running average by `1 - decay^t`.
         hidden: widths of the hidden layers.

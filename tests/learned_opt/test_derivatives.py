@@ -55,9 +55,16 @@ def strong(optimizer):
     )
 
 
+def unsaturate(theta):
+    """The few steps taken here agree so well that the tanh of the controller is flat at its starting weights."""
+    if "controller" in theta:
+        theta["controller"]["alignments"] -= 0.48
+
+
 def test_reverse_forward_and_finite_differences_agree(representative, make_theta, quick_jit, x64):
     optimizer = strong(representative)
     theta = make_theta(optimizer)
+    unsaturate(theta)
     directions = directions_of(theta)
     f = functools.partial(final_loss, optimizer)
     gradient = quick_jit(jax.grad(f))(theta)
@@ -73,10 +80,10 @@ def test_reverse_forward_and_finite_differences_agree(representative, make_theta
     np.testing.assert_allclose(numeric, forward, rtol=1e-4, atol=1e-8)
 
 
-DEAD = [Star(), Star(preconditioner="rms", average_magnitude=True), LearnableAdam()]
+DEAD = [Star(), Star(aligned=True), Star(preconditioner="rms", average_magnitude=True), LearnableAdam()]
 
 
-@pytest.mark.parametrize("optimizer", DEAD, ids=["star", "rms", "adam"])
+@pytest.mark.parametrize("optimizer", DEAD, ids=["star", "aligned", "rms", "adam"])
 def test_parameters_without_gradient_leave_meta_gradients_finite(optimizer, quick_jit):
     """A dead tensor, a dead row, and a tensor without elements, in float32."""
     params = {"w": jnp.ones((2, 3)), "empty": jnp.zeros((0, 3))}
@@ -88,7 +95,8 @@ def test_parameters_without_gradient_leave_meta_gradients_finite(optimizer, quic
         updates, state = transform.update(grads, state, params)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves((updates, state)))
 
-    theta = optimizer.init(jax.random.key(0))
+    theta = jax.tree.map(lambda x: x + 0.01, optimizer.init(jax.random.key(0)))  # layers that start at zero hide others
+    unsaturate(theta)
     grads = jnp.stack([jnp.zeros((2, 3)), jnp.ones((2, 3)).at[0].set(0), jnp.ones((2, 3))])
     for path, leaf in jax.tree.leaves_with_path(quick_jit(jax.vmap(jax.grad(moved), (None, 0)))(theta, grads)):
         assert np.isfinite(leaf).all(), path
