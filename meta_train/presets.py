@@ -63,35 +63,7 @@ def mixture() -> Config:
     )
 
 
-def star() -> Config:
-    """STAR with step sizes controlled by alignment, on ten families.
-
-    Command: `learned-opt train star`.
-    """
-    return dataclasses.replace(
-        mixture(),
-        preset="star",
-        optimizer_options={
-            "aligned": True,
-            "preconditioner": "rms",
-            "nominal_scale": 3e-3,
-            "step_scale": 3e-3,
-            "exponent_scale": 0.1,
-            "weight_decay": 0.0,
-        },
-        tasks=(*MIXTURE, "digits-mlp-small_batch", "digits-mlp-squared+reparametrised", "digits-mlp-noisy_labels"),
-        steps=4000,
-        max_horizon=3000,
-        learning_rate=1e-3,
-    )
-
-
-PRESETS: dict[str, Callable[[], Config]] = {
-    "quickstart": quickstart,
-    "digits": digits,
-    "mixture": mixture,
-    "star": star,
-}
+PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits, "mixture": mixture}
 
 
 def preset(name: str) -> Config:
