@@ -15,24 +15,25 @@ import optax.contrib
 from learned_opt.base import Theta
 from learned_opt.evaluate.contenders import Optimizer
 from learned_opt.tasks import training
-from learned_opt.tasks.base import Batch, Params, TaskFamily, TaskParams
+from learned_opt.tasks.base import Batch, Params, Split, TaskFamily, TaskParams
 from learned_opt.tasks.training import InnerState
 
 AXIS = "devices"
-TEST_BATCHES = 16
+VALID_BATCHES = TEST_BATCHES = 16  # equally many, so that one compiled program evaluates on both
 
 
 class Draws(NamedTuple):
-    """What a task's seeds fix for every contender, `[seeds, ...]`; test batches are `[seeds, TEST_BATCHES, ...]`."""
+    """What a task's seeds fix for every contender, `[seeds, ...]`; batches are `[seeds, TEST_BATCHES, ...]`."""
 
     task_params: TaskParams
     params: Params
     train_key: jax.Array
+    valid_batches: Batch
     test_batches: Batch
 
 
 def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
-    """Tasks, starting weights and test batches of all seeds, as host arrays; training batches follow from the key."""
+    """Tasks, starting weights and batches to evaluate on of all seeds, as host arrays."""
     return jax.device_get(_draw(family, key, np.arange(seeds)))
 
 
@@ -41,10 +42,14 @@ def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
 @functools.partial(jax.vmap, in_axes=(None, None, 0))
 def _draw(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
     task_key, params_key, train_key, test_key = jax.random.split(jax.random.fold_in(key, seed), 4)
+    valid_key = jax.random.fold_in(test_key, 0)
     task_params = family.sample(task_key)
     task = family.task(task_params)
-    batches = jax.vmap(lambda key: task.sample_batch(key, "test"))(jax.random.split(test_key, TEST_BATCHES))
-    return Draws(task_params, task.init(params_key), jax.random.key_data(train_key), batches)
+    valid_batches, test_batches = (
+        jax.vmap(lambda key, split=split: task.sample_batch(key, split))(jax.random.split(key, TEST_BATCHES))
+        for split, key in (("valid", valid_key), ("test", test_key))
+    )
+    return Draws(task_params, task.init(params_key), jax.random.key_data(train_key), valid_batches, test_batches)
 
 
 class Program(NamedTuple):
@@ -52,7 +57,7 @@ class Program(NamedTuple):
 
     start: Callable[..., InnerState]
     train: Callable[..., tuple[InnerState, jax.Array]]
-    test: Callable[..., jax.Array]
+    evaluate: Callable[..., jax.Array]
     devices: tuple[jax.Device, ...]
 
 
@@ -83,7 +88,7 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
         # Traced bounds, where a scan would need its length: one compiled program for all horizons.
         return jax.lax.fori_loop(first, end, body, (state, losses))
 
-    def test(
+    def evaluate(
         family: TaskFamily, batches: Batch, task_params: TaskParams, key: jax.Array, seed: jax.Array, state: InnerState
     ) -> jax.Array:
         task, params, key = family.task(task_params), _evaluated(state), jax.random.wrap_key_data(key)
@@ -99,7 +104,7 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
     return Program(
         start=spread(start, (0, 0)),
         train=spread(train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
-        test=spread(test, (None, None, 0, 0, 0, 0)),
+        evaluate=spread(evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
     )
 
@@ -122,7 +127,8 @@ class Runs:
         theta_index, seed_index = np.divmod(np.where(index < math.prod(self.shape), index, 0), self.shape[1])
         mesh = jax.sharding.Mesh(np.asarray(program.devices), AXIS)
         everywhere, split = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
-        self.family, self.test_batches = jax.device_put((family, draws.test_batches), everywhere)
+        batches = {"valid": draws.valid_batches, "test": draws.test_batches}
+        self.family, self.batches = jax.device_put((family, batches), everywhere)
         params, task_params, key = jax.tree.map(
             lambda x: x[seed_index], (draws.params, draws.task_params, draws.train_key)
         )
@@ -135,7 +141,7 @@ class Runs:
     def compile(self) -> None:
         """Compiles what follows, by taking no step."""
         self.train_to(0)
-        self.test_losses()
+        self.evaluated("test")
 
     def train_to(self, step: int) -> None:
         """Trains up to `step`, and waits for it."""
@@ -147,10 +153,10 @@ class Runs:
         )
         self.step, self.seconds = step, self.seconds + time.perf_counter() - began
 
-    def test_losses(self) -> np.ndarray:
-        """Mean losses over the test batches now, `[thetas, seeds]`."""
+    def evaluated(self, split: Split) -> np.ndarray:
+        """Mean losses now over the batches of `valid` or `test`, `[thetas, seeds]`."""
         return self._gather(
-            self.program.test(self.family, self.test_batches, self.task_params, self.key, self.seed, self.state)
+            self.program.evaluate(self.family, self.batches[split], self.task_params, self.key, self.seed, self.state)
         )
 
     def training_losses(self) -> np.ndarray:

@@ -20,7 +20,7 @@ from learned_opt.evaluate.scores import DEFAULT_ADAM, TUNED_ADAM, Results, Run, 
 from learned_opt.evaluate.suites import Suite
 
 KEY = 1729  # of the benchmark's randomness, so that two benchmarks can be compared
-PIECE = 500  # inner steps between two reports of progress
+POINTS, FIRST_POINT = 20, 10  # of a validation curve
 
 Thetas = dict[Any, Theta]  # by learning rate, or by the label of a learned contender
 Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
@@ -54,17 +54,18 @@ def run(
     scored: dict[str, dict[str, Run]] = {task: {} for task in suite.tasks}
     for (task, optimizer), start in starts.items():
         runs, names = start(), list(thetas[optimizer])
-        test_losses = {}
-        for step in sorted({*horizons, *range(PIECE, horizons[-1], PIECE)}):
+        valid_losses, test_losses = {}, {}
+        for step in points(horizons):
             done += (step - runs.step) * len(names) * seeds
             runs.train_to(step)
+            valid_losses[step] = runs.evaluated("valid")
             if step in horizons:
-                test_losses[step] = runs.test_losses()
+                test_losses[step] = runs.evaluated("test")
             progress(done, steps)
         for contender in contenders:
             if contender.optimizer == optimizer:
                 rows = [names.index(name) for name in contender.thetas]
-                scored[task][contender.label] = _scored(runs, rows, test_losses)
+                scored[task][contender.label] = _scored(runs, rows, contender.rates, valid_losses, test_losses)
     return Results(
         suite=suite.name,
         contenders=contenders,
@@ -83,13 +84,32 @@ def _with_baselines(contenders: Sequence[Contender]) -> list[Contender]:
     return [*contenders, *(parse(name) for name in (DEFAULT_ADAM, TUNED_ADAM) if name not in labels)]
 
 
-def _scored(runs: Runs, rows: list[int], test_losses: dict[int, np.ndarray]) -> Run:
+def points(horizons: Sequence[int]) -> list[int]:
+    """The inner steps after which validation losses are taken: the horizons, and others evenly on a log scale."""
+    spread = np.geomspace(min(FIRST_POINT, *horizons), max(horizons), POINTS).round().astype(int)
+    return sorted({*horizons, *spread.tolist()})
+
+
+def _scored(
+    runs: Runs,
+    rows: list[int],
+    rates: Sequence[float],
+    valid_losses: dict[int, np.ndarray],
+    test_losses: dict[int, np.ndarray],
+) -> Run:
     """One contender: the `rows` of the thetas in `runs`."""
     losses = runs.training_losses()[rows]
-    by_horizon = {horizon: score(losses, test_loss[rows], horizon) for horizon, test_loss in test_losses.items()}
+    by_horizon = {
+        horizon: score(losses, valid_losses[horizon][rows], test_loss[rows], horizon, rates)
+        for horizon, test_loss in test_losses.items()
+    }
+    best = by_horizon[max(by_horizon)].best
     return Run(
         scores=by_horizon,
-        curves=losses[by_horizon[max(by_horizon)].best],
+        curves=losses[best],
+        valid_steps=np.array(list(valid_losses)),
+        valid_curves=np.stack([loss[rows][best] for loss in valid_losses.values()], -1),
+        rates=tuple(rates),
         seconds_per_step=runs.seconds_per_step,
         side_by_side=runs.count,
     )

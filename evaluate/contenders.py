@@ -58,12 +58,14 @@ class Contender:
         label: its name in tables, unique in a benchmark.
         thetas: by learning rate for a hand-written optimizer; one, by label, for a learned one.
         card: the model card of a learned optimizer, or what is known of it.
+        tuning: how its thetas came to be, in one line.
     """
 
     label: str
     optimizer: Optimizer
     thetas: dict[Any, Theta]
     card: dict[str, Any] = field(default_factory=dict)
+    tuning: str = ""
 
     @property
     def rates(self) -> tuple[float, ...]:

@@ -147,7 +147,7 @@ def _score(score: Score, rates: tuple[float, ...]) -> dict[str, Any]:
     result |= {f"{measure}_by_seed": getattr(score, measure) for measure in MEASURES}
     result |= {"diverged": score.diverged.sum(), "divergence_rate": score.diverged.mean()}
     if rates:
-        result |= {"rate": rates[score.best], "rate_at_edge": score.at_edge, "mean_loss_by_rate": score.sweep}
+        result |= {"rate": rates[score.best], "rate_at_edge": score.at_edge, "final_loss_by_rate": score.sweep}
     return result
 
 
@@ -165,7 +165,7 @@ def _mean_table(results: Results) -> Table:
 
 
 def _final_table(results: Results) -> Table:
-    table = _table("Mean training / final training / test loss: arithmetic means over tasks", results)
+    table = _table("Mean training / final training / validation / test loss: arithmetic means over tasks", results)
     for contender in results.contenders:
         cells = [
             " / ".join(_number(results.arithmetic_mean(contender.label, h, measure), ".2g") for measure in MEASURES)

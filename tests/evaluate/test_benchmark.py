@@ -32,8 +32,12 @@ def loop(family, optimizer, draws, seed, steps):
         updates, state = optimizer.update(grads, state, params)
         params = optax.apply_updates(params, updates)
         losses.append(loss)
-    batches = [jax.tree.map(lambda x, i=i: x[seed, i], draws.test_batches) for i in range(batch.TEST_BATCHES)]
-    return np.array(losses), np.mean([task.loss(params, key, b) for b in batches])
+
+    def evaluated(batches):
+        of_seed = jax.tree.map(lambda x: x[seed], batches)
+        return np.mean(jax.vmap(lambda batch: task.loss(params, key, batch))(of_seed))
+
+    return np.array(losses), evaluated(draws.valid_batches), evaluated(draws.test_batches)
 
 
 def draws_of(suite, task, seeds=3):
@@ -45,9 +49,11 @@ def draws_of(suite, task, seeds=3):
 def test_adam_is_a_plain_loop_of_optax_adam(results, suite, task):
     run = results.runs[task]["adam"]
     for seed in (0, 2):
-        losses, test_loss = loop(suite.tasks[task], optax.adam(1e-3), draws_of(suite, task), seed, 20)
+        losses, valid_loss, test_loss = loop(suite.tasks[task], optax.adam(1e-3), draws_of(suite, task), seed, 20)
         np.testing.assert_allclose(run.curves[seed], losses, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(run.scores[20].test_loss[seed], test_loss, rtol=1e-5)
+        np.testing.assert_allclose(run.scores[20].valid_loss[seed], valid_loss, rtol=1e-5)
+        assert run.valid_curves[seed, -1] == np.float32(run.scores[20].valid_loss[seed])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -69,8 +75,9 @@ def test_baselines_are_added_and_tuned_adam_is_the_best_rate(results):
     for runs in results.runs.values():
         for horizon in results.horizons:
             tuned = runs["adam-tuned"].scores[horizon]
-            assert tuned.mean_loss.mean() == tuned.sweep.min()
-            assert tuned.sweep[7] == runs["adam"].scores[horizon].mean_loss.mean()
+            assert tuned.final_loss.mean() == tuned.sweep.min()
+            assert tuned.sweep[7] == runs["adam"].scores[horizon].final_loss.mean()
+            assert tuned.rate == runs["adam-tuned"].rates[tuned.best]
             assert runs["adam"].scores[horizon].sweep.shape == (1,)
 
 
