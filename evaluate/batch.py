@@ -41,6 +41,10 @@ def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 @functools.partial(jax.vmap, in_axes=(None, None, 0))
 def _draw(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
+    return _draw_one(family, key, seed)
+
+
+def _draw_one(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
     task_key, params_key, train_key, test_key = jax.random.split(jax.random.fold_in(key, seed), 4)
     valid_key = jax.random.fold_in(test_key, 0)
     task_params = family.sample(task_key)
@@ -61,9 +65,17 @@ class Program(NamedTuple):
     devices: tuple[jax.Device, ...]
 
 
+class OneRun(NamedTuple):
+    """What a program is made of: one run of one optimizer, which is made inside, from a traced theta."""
+
+    start: Callable[..., InnerState]
+    train: Callable[..., tuple[InnerState, jax.Array]]
+    evaluate: Callable[..., jax.Array]
+
+
 @functools.cache
-def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
-    """Each function is written for one run; the optimizer is made inside, from a traced theta."""
+def one_run(optimizer: Optimizer) -> OneRun:
+    """For any task."""
 
     def start(theta: Theta, params: Params) -> InnerState:
         return InnerState(params, optimizer.transform(theta).init(params))
@@ -98,13 +110,38 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
 
         return jax.lax.map(loss, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batches)).mean()
 
+    return OneRun(start, train, evaluate)
+
+
+def text(optimizer: Optimizer, family: TaskFamily, theta: Theta) -> str:
+    """Everything that one run computes, as its lowered program: it differs if the task or the optimizer does.
+
+    Numbers that enter it as arguments, the data and theta among them, are not in it; constants are.
+    """
+
+    def everything(family: TaskFamily, theta: Theta, key: jax.Array, seed: int, losses: jax.Array) -> Any:
+        draws, run = _draw_one(family, key, seed), one_run(optimizer)
+        state = run.start(theta, draws.params)
+        state, losses = run.train(family, theta, draws.task_params, draws.train_key, state, losses, 0, 1)
+        batches = jax.tree.map(lambda x: x[None], draws.valid_batches)
+        return losses, run.evaluate(family, batches, draws.task_params, draws.train_key, 0, state)
+
+    losses = jax.ShapeDtypeStruct((1,), np.float32)
+    return jax.jit(everything).lower(family, theta, jax.random.key(0), 0, losses).as_text()
+
+
+@functools.cache
+def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
+    """Many runs of one optimizer, over all devices."""
+
     def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
         return jax.pmap(jax.vmap(function, axes), AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
 
+    run = one_run(optimizer)
     return Program(
-        start=spread(start, (0, 0)),
-        train=spread(train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
-        evaluate=spread(evaluate, (None, None, 0, 0, 0, 0)),
+        start=spread(run.start, (0, 0)),
+        train=spread(run.train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
+        evaluate=spread(run.evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
     )
 
