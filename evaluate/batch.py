@@ -131,11 +131,12 @@ def text(optimizer: Optimizer, family: TaskFamily, theta: Theta) -> str:
 
 
 @functools.cache
-def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
-    """Many runs of one optimizer, over all devices."""
+def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool = False) -> Program:
+    """Many runs of one optimizer, over all devices; on each of them side by side, or else one after another."""
 
     def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
-        return jax.pmap(jax.vmap(function, axes), AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
+        many = _in_turn(function, axes) if in_turn else jax.vmap(function, axes)
+        return jax.pmap(many, AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
 
     run = one_run(optimizer)
     return Program(
@@ -144,6 +145,19 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
         evaluate=spread(run.evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
     )
+
+
+def _in_turn(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """As `jax.vmap`, one after another."""
+
+    def many(*args: Any) -> Any:
+        def one(mapped: list[Any]) -> Any:
+            rest = iter(mapped)
+            return function(*(arg if axis is None else next(rest) for arg, axis in zip(args, axes, strict=True)))
+
+        return jax.lax.map(one, [arg for arg, axis in zip(args, axes, strict=True) if axis is not None])
+
+    return many
 
 
 class Runs:

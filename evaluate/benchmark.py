@@ -47,6 +47,7 @@ def run(
         horizons=horizons,
         runs=sweeps.runs(suite.tasks, contenders, seeds, horizons, key, store, counter),
         wall_seconds=time.perf_counter() - began,
+        floors={task: suite.floor(task) for task in suite.tasks},
         cells=store.counts,
     )
 

@@ -29,6 +29,10 @@ class Suite:
         """The families by name; the first call loads their data."""
         return self.make()
 
+    def floor(self, task: str) -> float:
+        """The expected loss that no weights can go below; 0 where none is stated, and for tasks without an entry."""
+        return registry.floor(task)
+
 
 def suite(name: str) -> Suite:
     """The suite called `name`, its data not loaded yet.

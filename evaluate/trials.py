@@ -17,9 +17,13 @@ from learned_opt.evaluate.batch import Draws, Runs
 from learned_opt.evaluate.cells import Cell, Store
 from learned_opt.evaluate.contenders import Optimizer
 from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.survey import survey
 
 PIECE = 500  # inner steps at most between two reports of progress
 POINTS, FIRST_POINT = 20, 10  # of a validation curve
+# Side by side, small steps share what a step costs at least; but batched matrices and kernels are slow on a CPU, and
+# leave its cache: one after another, gradients of 15 to 30 million operations take half the time (GRU, mixer).
+MEGAFLOPS_IN_TURN = 5.0
 
 Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
 
@@ -83,6 +87,7 @@ class Runner:
         self.keys = {task: jax.random.fold_in(key, zlib.crc32(task.encode())) for task in families}
         self.draws: dict[str, Draws] = {}
         self.names: dict[tuple[str, Optimizer], str] = {}
+        self.heavy: dict[str, bool] = {}
 
     def complete(self, trials: Iterable[Trial]) -> None:
         """Fills in the cells that are missing."""
@@ -133,7 +138,7 @@ class Runner:
             starts = [
                 functools.partial(
                     Runs,
-                    batch.program(trial.optimizer, self.devices),
+                    batch.program(trial.optimizer, self.devices, self._in_turn(trial.task)),
                     [trial.thetas[name] for name in names],
                     self.families[trial.task],
                     self.draws[trial.task],
@@ -144,6 +149,13 @@ class Runner:
             for _ in pool.map(lambda start: start().compile(), starts):
                 pass
         return starts
+
+    def _in_turn(self, task: str) -> bool:
+        """Whether runs are faster one after another."""
+        if task not in self.heavy:
+            on_cpu = all(device.platform == "cpu" for device in self.devices)
+            self.heavy[task] = on_cpu and survey(self.families[task]).megaflops > MEGAFLOPS_IN_TURN
+        return self.heavy[task]
 
     def _trained(self, runs: Runs, horizons: Sequence[int]) -> list[Cell]:
         """A cell for each theta, from step 0 to the last horizon."""

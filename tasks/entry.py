@@ -16,6 +16,7 @@ class Entry:
         data: the name of its data set, or "none".
         initial_loss: between which values the training loss of fresh weights lies, averaged over tasks and batches.
         adam_lowers: the fraction of it by which 100 steps of Adam at 1e-3 lower it at least; 0 where they may not.
+        floor: no weights have a smaller expected loss, on any split: what is known exactly of noise in the data; or 0.
     """
 
     name: str
@@ -23,6 +24,7 @@ class Entry:
     data: str
     initial_loss: tuple[float, float]
     adam_lowers: float
+    floor: float = 0.0
 
     @property
     def pair(self) -> tuple[str, str]:

@@ -72,6 +72,17 @@ def family(name: str) -> TaskFamily:
     return found
 
 
+def floor(name: str) -> float:
+    """The floor that the entry of `name`, or of `name` before its augmentations, states; 0 for names without an entry.
+
+    0 too where an augmentation multiplies losses by a factor that it draws.
+    """
+    plain, *augmentations = name.split("+")
+    if plain not in tasks() or "loss-rescaled" in augmentations:
+        return 0.0
+    return TASKS[plain].floor
+
+
 @functools.cache
 def _add_installed() -> None:
     for point in importlib.metadata.entry_points(group=GROUP):

@@ -129,6 +129,20 @@ def test_another_theta_compiles_nothing(suite):
     assert not np.allclose(before, after)
 
 
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_in_turn_is_side_by_side(suite, name):
+    devices = tuple(jax.local_devices())
+    thetas = [np.float32(rate) for rate in (1e-3, 1e-2)]
+    found = []
+    for in_turn in (False, True):
+        program = batch.program(contenders.parse("adam").optimizer, devices, in_turn)
+        runs = batch.Runs(program, thetas, suite.tasks["tiny"], draws_of(suite, "tiny"), 5)
+        runs.train_to(5)
+        found.append(runs.training_losses() if name == "train" else runs.evaluated("valid"))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert found[0].shape[:2] == (2, 3)
+
+
 SCRIPT = """
 import json, sys, jax
 sys.path.insert(0, sys.argv[1])

@@ -3,6 +3,7 @@ import pytest
 
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.suites import SUITES, suite
+from learned_opt.tasks import registry
 
 
 def sizes(family):
@@ -35,6 +36,11 @@ def sizes(family):
 )
 def test_tasks(name, expected):
     assert {task: sizes(family) for task, family in suite(name).tasks.items()} == expected
+
+
+def test_floors_are_those_of_the_named_tasks():
+    assert suite("in-distribution").floor("quadratic-noisy") == registry.TASKS["quadratic-noisy"].floor > 0
+    assert suite("digits").floor("mlp-32-relu") == 0
 
 
 def test_data_is_loaded_when_asked_for(monkeypatch):

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from learned_opt.tasks import datasets
+from learned_opt.errors import UsageError
+from learned_opt.tasks import datasets, registry
 from learned_opt.tasks.datasets import Dataset
 from learned_opt.tasks.sources import FILE_FORMAT, quiet
 
@@ -26,6 +27,21 @@ def data_cache(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def _own_cache(data_cache, monkeypatch) -> None:
     monkeypatch.setenv("LEARNED_OPT_CACHE", str(data_cache))
+
+
+@pytest.fixture(scope="session")
+def family_of() -> Callable[[str], Any]:
+    """The family of a name; the test is skipped where its data set is not prepared."""
+
+    def family_of(name: str) -> Any:
+        try:
+            return registry.family(name)
+        except UsageError as error:
+            if "is not prepared" not in str(error):
+                raise
+            pytest.skip(str(error).partition(":")[0])
+
+    return family_of
 
 
 @pytest.fixture

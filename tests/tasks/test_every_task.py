@@ -6,7 +6,6 @@ import numpy as np
 import optax
 import pytest
 
-from learned_opt.errors import UsageError
 from learned_opt.tasks import registry, training
 from learned_opt.tasks.base import SPLITS
 
@@ -28,15 +27,6 @@ NAMES = [pytest.param(name, marks=() if name in REPRESENTATIVES else SLOW) for n
 TASKS = 8
 
 
-def family_of(name):
-    try:
-        return registry.family(name)
-    except UsageError as error:
-        if "is not prepared" not in str(error):
-            raise
-        pytest.skip(str(error).partition(":")[0])
-
-
 def test_there_are_forty_that_need_no_download():
     downloaded = ("mnist", "fashion_mnist", "cifar10")
     assert len([e for e in registry.tasks().values() if e.data not in downloaded]) >= 40
@@ -45,11 +35,12 @@ def test_there_are_forty_that_need_no_download():
         assert entry.data == "none" or name.startswith(entry.data)
         assert entry.initial_loss[0] <= entry.initial_loss[1]
         assert 0 <= entry.adam_lowers < 1
+        assert 0 <= entry.floor < entry.initial_loss[0]
 
 
 @pytest.mark.usefixtures("tables_and_texts")
 @pytest.mark.parametrize("name", NAMES)
-def test_starts_as_stated(name, quick_jit):
+def test_starts_as_stated(name, quick_jit, family_of):
     """Together under `vmap` and one by one: losses, gradients and batches."""
     family, keys = family_of(name), jax.random.split(jax.random.key(1), TASKS)
 
@@ -86,7 +77,7 @@ def test_starts_as_stated(name, quick_jit):
 @pytest.mark.usefixtures("tables_and_texts")
 @pytest.mark.slow
 @pytest.mark.parametrize("name", registry.tasks())
-def test_adam_lowers_the_loss(name):
+def test_adam_lowers_the_loss(name, family_of):
     optimizer = optax.with_extra_args_support(optax.adam(1e-3))
 
     def run(family, key):
@@ -112,7 +103,7 @@ def test_adam_lowers_the_loss(name):
 
 @pytest.mark.usefixtures("tables_and_texts")
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "digits-mlp" else SLOW) for n in registry.tasks()])
-def test_forward_over_reverse(name, quick_jit):
+def test_forward_over_reverse(name, quick_jit, family_of):
     """Gradients have finite derivatives along a direction, inside a scan, as forward sensitivities take them."""
     family, key = family_of(name), jax.random.key(2)
 
