@@ -15,24 +15,25 @@ import optax.contrib
 from learned_opt.base import Theta
 from learned_opt.evaluate.contenders import Optimizer
 from learned_opt.tasks import training
-from learned_opt.tasks.base import Batch, Params, TaskFamily, TaskParams
+from learned_opt.tasks.base import Batch, Params, Split, TaskFamily, TaskParams
 from learned_opt.tasks.training import InnerState
 
 AXIS = "devices"
-TEST_BATCHES = 16
+VALID_BATCHES = TEST_BATCHES = 16  # equally many, so that one compiled program evaluates on both
 
 
 class Draws(NamedTuple):
-    """What a task's seeds fix for every contender, `[seeds, ...]`; test batches are `[seeds, TEST_BATCHES, ...]`."""
+    """What a task's seeds fix for every contender, `[seeds, ...]`; batches are `[seeds, TEST_BATCHES, ...]`."""
 
     task_params: TaskParams
     params: Params
     train_key: jax.Array
+    valid_batches: Batch
     test_batches: Batch
 
 
 def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
-    """Tasks, starting weights and test batches of all seeds, as host arrays; training batches follow from the key."""
+    """Tasks, starting weights and batches to evaluate on of all seeds, as host arrays."""
     return jax.device_get(_draw(family, key, np.arange(seeds)))
 
 
@@ -40,11 +41,19 @@ def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:
 @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 @functools.partial(jax.vmap, in_axes=(None, None, 0))
 def _draw(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
+    return _draw_one(family, key, seed)
+
+
+def _draw_one(family: TaskFamily, key: jax.Array, seed: jax.Array) -> Draws:
     task_key, params_key, train_key, test_key = jax.random.split(jax.random.fold_in(key, seed), 4)
+    valid_key = jax.random.fold_in(test_key, 0)
     task_params = family.sample(task_key)
     task = family.task(task_params)
-    batches = jax.vmap(lambda key: task.sample_batch(key, "test"))(jax.random.split(test_key, TEST_BATCHES))
-    return Draws(task_params, task.init(params_key), jax.random.key_data(train_key), batches)
+    valid_batches, test_batches = (
+        jax.vmap(lambda key, split=split: task.sample_batch(key, split))(jax.random.split(key, TEST_BATCHES))
+        for split, key in (("valid", valid_key), ("test", test_key))
+    )
+    return Draws(task_params, task.init(params_key), jax.random.key_data(train_key), valid_batches, test_batches)
 
 
 class Program(NamedTuple):
@@ -52,13 +61,21 @@ class Program(NamedTuple):
 
     start: Callable[..., InnerState]
     train: Callable[..., tuple[InnerState, jax.Array]]
-    test: Callable[..., jax.Array]
+    evaluate: Callable[..., jax.Array]
     devices: tuple[jax.Device, ...]
 
 
+class OneRun(NamedTuple):
+    """What a program is made of: one run of one optimizer, which is made inside, from a traced theta."""
+
+    start: Callable[..., InnerState]
+    train: Callable[..., tuple[InnerState, jax.Array]]
+    evaluate: Callable[..., jax.Array]
+
+
 @functools.cache
-def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
-    """Each function is written for one run; the optimizer is made inside, from a traced theta."""
+def one_run(optimizer: Optimizer) -> OneRun:
+    """For any task."""
 
     def start(theta: Theta, params: Params) -> InnerState:
         return InnerState(params, optimizer.transform(theta).init(params))
@@ -83,7 +100,7 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
         # Traced bounds, where a scan would need its length: one compiled program for all horizons.
         return jax.lax.fori_loop(first, end, body, (state, losses))
 
-    def test(
+    def evaluate(
         family: TaskFamily, batches: Batch, task_params: TaskParams, key: jax.Array, seed: jax.Array, state: InnerState
     ) -> jax.Array:
         task, params, key = family.task(task_params), _evaluated(state), jax.random.wrap_key_data(key)
@@ -93,15 +110,54 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...]) -> Program:
 
         return jax.lax.map(loss, jax.tree.map(lambda x: jnp.swapaxes(x, 0, 1), batches)).mean()
 
-    def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
-        return jax.pmap(jax.vmap(function, axes), AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
+    return OneRun(start, train, evaluate)
 
+
+def text(optimizer: Optimizer, family: TaskFamily, theta: Theta) -> str:
+    """Everything that one run computes, as its lowered program: it differs if the task or the optimizer does.
+
+    Numbers that enter it as arguments, the data and theta among them, are not in it; constants are.
+    """
+
+    def everything(family: TaskFamily, theta: Theta, key: jax.Array, seed: int, losses: jax.Array) -> Any:
+        draws, run = _draw_one(family, key, seed), one_run(optimizer)
+        state = run.start(theta, draws.params)
+        state, losses = run.train(family, theta, draws.task_params, draws.train_key, state, losses, 0, 1)
+        batches = jax.tree.map(lambda x: x[None], draws.valid_batches)
+        return losses, run.evaluate(family, batches, draws.task_params, draws.train_key, 0, state)
+
+    losses = jax.ShapeDtypeStruct((1,), np.float32)
+    return jax.jit(everything).lower(family, theta, jax.random.key(0), 0, losses).as_text()
+
+
+@functools.cache
+def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool = False) -> Program:
+    """Many runs of one optimizer, over all devices; on each of them side by side, or else one after another."""
+
+    def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
+        many = _in_turn(function, axes) if in_turn else jax.vmap(function, axes)
+        return jax.pmap(many, AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
+
+    run = one_run(optimizer)
     return Program(
-        start=spread(start, (0, 0)),
-        train=spread(train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
-        test=spread(test, (None, None, 0, 0, 0, 0)),
+        start=spread(run.start, (0, 0)),
+        train=spread(run.train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
+        evaluate=spread(run.evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
     )
+
+
+def _in_turn(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
+    """As `jax.vmap`, one after another."""
+
+    def many(*args: Any) -> Any:
+        def one(mapped: list[Any]) -> Any:
+            rest = iter(mapped)
+            return function(*(arg if axis is None else next(rest) for arg, axis in zip(args, axes, strict=True)))
+
+        return jax.lax.map(one, [arg for arg, axis in zip(args, axes, strict=True) if axis is not None])
+
+    return many
 
 
 class Runs:
@@ -122,7 +178,8 @@ class Runs:
         theta_index, seed_index = np.divmod(np.where(index < math.prod(self.shape), index, 0), self.shape[1])
         mesh = jax.sharding.Mesh(np.asarray(program.devices), AXIS)
         everywhere, split = jax.NamedSharding(mesh, jax.P()), jax.NamedSharding(mesh, jax.P(AXIS))
-        self.family, self.test_batches = jax.device_put((family, draws.test_batches), everywhere)
+        batches = {"valid": draws.valid_batches, "test": draws.test_batches}
+        self.family, self.batches = jax.device_put((family, batches), everywhere)
         params, task_params, key = jax.tree.map(
             lambda x: x[seed_index], (draws.params, draws.task_params, draws.train_key)
         )
@@ -135,7 +192,7 @@ class Runs:
     def compile(self) -> None:
         """Compiles what follows, by taking no step."""
         self.train_to(0)
-        self.test_losses()
+        self.evaluated("test")
 
     def train_to(self, step: int) -> None:
         """Trains up to `step`, and waits for it."""
@@ -147,10 +204,10 @@ class Runs:
         )
         self.step, self.seconds = step, self.seconds + time.perf_counter() - began
 
-    def test_losses(self) -> np.ndarray:
-        """Mean losses over the test batches now, `[thetas, seeds]`."""
+    def evaluated(self, split: Split) -> np.ndarray:
+        """Mean losses now over the batches of `valid` or `test`, `[thetas, seeds]`."""
         return self._gather(
-            self.program.test(self.family, self.test_batches, self.task_params, self.key, self.seed, self.state)
+            self.program.evaluate(self.family, self.batches[split], self.task_params, self.key, self.seed, self.state)
         )
 
     def training_losses(self) -> np.ndarray:

@@ -1,77 +1,54 @@
 """Scores optimizers on a suite: every optimizer trains the same weights on the same batches."""
 
-import functools
-import os
 import time
-import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Sequence
 
 import jax
-import numpy as np
 
-from learned_opt.base import Theta
 from learned_opt.errors import UsageError
-from learned_opt.evaluate import batch
-from learned_opt.evaluate.batch import Runs
-from learned_opt.evaluate.contenders import Contender, Optimizer, parse
-from learned_opt.evaluate.scores import DEFAULT_ADAM, TUNED_ADAM, Results, Run, score
+from learned_opt.evaluate import one_rate, sweeps
+from learned_opt.evaluate.cells import Store
+from learned_opt.evaluate.contenders import ONE_RATE, Contender, parse
+from learned_opt.evaluate.scores import DEFAULT_ADAM, TUNED_ADAM, Results
 from learned_opt.evaluate.suites import Suite
+from learned_opt.evaluate.trials import Counter, Progress
 
 KEY = 1729  # of the benchmark's randomness, so that two benchmarks can be compared
-PIECE = 500  # inner steps between two reports of progress
-
-Thetas = dict[Any, Theta]  # by learning rate, or by the label of a learned contender
-Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
 
 
 def run(
     suite: Suite,
     contenders: Sequence[Contender],
-    seeds: int = 4,
+    seeds: int = 5,
     horizons: Sequence[int] = (200, 1000, 4000),
     key: jax.Array | None = None,
     progress: Progress = lambda done, total: None,
+    store: Store | None = None,
 ) -> Results:
     """Trains the contenders, and Adam at its default and tuned, on every task from every seed, on all local devices.
 
     Seed i of a task has the same weights and batches for every contender, on any number of devices and in any suite.
-    `key` replaces the benchmark's own. Nothing is run twice: a rate within a sweep is a part of it.
+    `key` replaces the benchmark's own. Nothing is run twice: a rate within a sweep is a part of it, and what this or
+    another benchmark left in `store`, by default that of the user's cache folder, is read from there.
 
     Raises:
         UsageError: two contenders have one label, or there are no seeds, horizons or steps.
     """
     if seeds < 1 or min(horizons, default=0) < 1:
         raise UsageError(f"{seeds} seeds and horizons {list(horizons)} were given: one or more of each, all positive")
-    began = time.perf_counter()
+    began, store, counter = time.perf_counter(), store or Store(), Counter(progress)
     contenders, horizons = _with_baselines(contenders), tuple(sorted(set(horizons)))
-    thetas = _by_optimizer(contenders)
-    steps = len(suite.tasks) * sum(map(len, thetas.values())) * seeds * horizons[-1]
-    done = 0
-    progress(done, steps)
-    starts = _compiled(suite, thetas, seeds, horizons[-1], jax.random.key(KEY) if key is None else key)
-    scored: dict[str, dict[str, Run]] = {task: {} for task in suite.tasks}
-    for (task, optimizer), start in starts.items():
-        runs, names = start(), list(thetas[optimizer])
-        test_losses = {}
-        for step in sorted({*horizons, *range(PIECE, horizons[-1], PIECE)}):
-            done += (step - runs.step) * len(names) * seeds
-            runs.train_to(step)
-            if step in horizons:
-                test_losses[step] = runs.test_losses()
-            progress(done, steps)
-        for contender in contenders:
-            if contender.optimizer == optimizer:
-                rows = [names.index(name) for name in contender.thetas]
-                scored[task][contender.label] = _scored(runs, rows, test_losses)
+    contenders = [one_rate.found(c, seeds, store, counter) if c.label == ONE_RATE else c for c in contenders]
+    key = jax.random.key(KEY) if key is None else key
     return Results(
         suite=suite.name,
         contenders=contenders,
         seeds=seeds,
         horizons=horizons,
-        runs=scored,
+        runs=sweeps.runs(suite.tasks, contenders, seeds, horizons, key, store, counter),
         wall_seconds=time.perf_counter() - began,
+        floors={task: suite.floor(task) for task in suite.tasks},
+        cells=store.counts,
     )
 
 
@@ -81,51 +58,3 @@ def _with_baselines(contenders: Sequence[Contender]) -> list[Contender]:
         if labels.count(label) > 1:
             raise UsageError(f"optimizer {label!r} is given {labels.count(label)} times: each may be given once")
     return [*contenders, *(parse(name) for name in (DEFAULT_ADAM, TUNED_ADAM) if name not in labels)]
-
-
-def _scored(runs: Runs, rows: list[int], test_losses: dict[int, np.ndarray]) -> Run:
-    """One contender: the `rows` of the thetas in `runs`."""
-    losses = runs.training_losses()[rows]
-    by_horizon = {horizon: score(losses, test_loss[rows], horizon) for horizon, test_loss in test_losses.items()}
-    return Run(
-        scores=by_horizon,
-        curves=losses[by_horizon[max(by_horizon)].best],
-        seconds_per_step=runs.seconds_per_step,
-        side_by_side=runs.count,
-    )
-
-
-def _by_optimizer(contenders: Sequence[Contender]) -> dict[Optimizer, Thetas]:
-    """All thetas of each optimizer: they share a compiled program, and one asked for twice runs once."""
-    thetas: dict[Optimizer, Thetas] = {}
-    for contender in contenders:
-        thetas.setdefault(contender.optimizer, {}).update(contender.thetas)
-    return thetas
-
-
-def _compiled(
-    suite: Suite, thetas: dict[Optimizer, Thetas], seeds: int, max_steps: int, key: jax.Array
-) -> dict[tuple[str, Optimizer], Callable[[], Runs]]:
-    """What starts the runs of each optimizer on each task, compiled.
-
-    Programs are compiled in parallel, for XLA uses one core for each, and compiling can take longer than the training.
-    """
-    devices = tuple(jax.local_devices())
-    programs = {
-        optimizer: batch.program(optimizer, devices)  # type: ignore[arg-type]  # a frozen dataclass, so it has a hash
-        for optimizer in thetas
-    }
-    keys = {task: jax.random.fold_in(key, zlib.crc32(task.encode())) for task in suite.tasks}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        drawn = pool.map(lambda task: batch.draw(suite.tasks[task], keys[task], seeds), suite.tasks)
-        draws = dict(zip(suite.tasks, drawn, strict=True))
-        starts: dict[tuple[str, Optimizer], Callable[[], Runs]] = {
-            (task, optimizer): functools.partial(
-                Runs, programs[optimizer], list(thetas[optimizer].values()), family, draws[task], max_steps
-            )
-            for task, family in suite.tasks.items()
-            for optimizer in thetas
-        }
-        for _ in pool.map(lambda start: start().compile(), starts.values()):
-            pass
-    return starts

@@ -1,53 +1,45 @@
 """What takes part in a benchmark: an optimizer, and the meta-parameters or learning rates it is run at."""
 
-import functools
-import inspect
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optax
-import optax.contrib
 
 from learned_opt import errors
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.errors import UsageError
+from learned_opt.evaluate import hand_written
+from learned_opt.evaluate.hand_written import Cosine, HandWritten
 
-DEFAULT_RATE = 1e-3  # for the optimizers to which optax gives no learning rate
-SWEEP = tuple(10 ** (k / 2) for k in range(-7, 8))  # half-decades around the default rate
+SWEEP = range(-7, 8)  # half-decades around the default rate
 TUNED = "-tuned"
+ONE_RATE = "adam-one-lr"
 
-# Their signatures ask for a learning rate only, but they cannot run on gradients alone.
-_NEED_MORE = {
-    "lbfgs": "the objective, for its line search",
-    "noisy_sgd": "a random key",
-    "sophia": "the objective, for its Hessian",
-}
+ORACLE = (
+    "the best of {count} {rates}, half-decades around {default:.3g}, more where the best is at an edge, for each task "
+    "and horizon: that of the lowest final training loss, its score in sight (an oracle)"
+)
+COSINE = "; warm-up over a tenth of the horizon, then a cosine to 0 at its end: each horizon is a run of its own"
 
 
 @dataclass(frozen=True)
-class HandWritten:
-    """An optimizer of optax; its theta is the learning rate."""
+class Given:
+    """An optax optimizer as it is, with nothing to choose; its theta is empty."""
 
     name: str
+    optimizer: optax.GradientTransformation
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
-        """The optimizer at the learning rate `theta`, which may be traced."""
-        return optax.with_extra_args_support(_optax_optimizers()[self.name](learning_rate=theta))
-
-    @property
-    def default_rate(self) -> float:
-        """The learning rate that optax gives it, or 1e-3."""
-        default = inspect.signature(_optax_optimizers()[self.name]).parameters["learning_rate"].default
-        return default if isinstance(default, float) else DEFAULT_RATE
+        """That optimizer."""
+        return optax.with_extra_args_support(self.optimizer)
 
 
-Optimizer = LearnedOptimizer | HandWritten  # hashable, and what a program is compiled for: `transform(theta)`
+Optimizer = LearnedOptimizer | HandWritten | Given  # hashable, and what a program is compiled for: `transform(theta)`
 
 
 @dataclass(frozen=True)
@@ -56,19 +48,35 @@ class Contender:
 
     Attributes:
         label: its name in tables, unique in a benchmark.
-        thetas: by learning rate for a hand-written optimizer; one, by label, for a learned one.
+        thetas: by learning rate, ascending, for a hand-written optimizer; one, by label, for others.
         card: the model card of a learned optimizer, or what is known of it.
+        tuning: how its thetas came to be, in one line.
     """
 
     label: str
     optimizer: Optimizer
     thetas: dict[Any, Theta]
     card: dict[str, Any] = field(default_factory=dict)
+    tuning: str = ""
 
     @property
     def rates(self) -> tuple[float, ...]:
-        """The learning rates it is run at; none for a learned optimizer."""
+        """The learning rates it is run at first; none unless hand-written."""
         return tuple(self.thetas) if isinstance(self.optimizer, HandWritten) else ()
+
+    @property
+    def swept(self) -> bool:
+        """Whether the best of several learning rates is scored."""
+        return len(self.rates) > 1
+
+    @property
+    def per_horizon(self) -> bool:
+        """Whether each horizon is a run of its own."""
+        return isinstance(self.optimizer, HandWritten) and self.optimizer.per_horizon
+
+    def theta(self, name: Any, horizon: int) -> Theta:
+        """The theta called `name`, or a learning rate, for runs of `horizon` steps."""
+        return self.optimizer.theta(name, horizon) if isinstance(self.optimizer, HandWritten) else self.thetas[name]
 
     @property
     def max_horizon(self) -> int | None:
@@ -78,54 +86,60 @@ class Contender:
 
 def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
     """A contender from meta-parameters in memory."""
-    return Contender(label, optimizer, {label: theta}, card or {})
+    return Contender(label, optimizer, {label: theta}, card or {}, "meta-trained; nothing chosen for these tasks")
+
+
+def given(label: str, optimizer: optax.GradientTransformation) -> Contender:
+    """A contender from an optax optimizer in memory."""
+    return Contender(label, Given(label, optimizer), {label: np.zeros(0, np.float32)}, {}, "as given")
+
+
+def at_rate(label: str, optimizer: HandWritten, rate: float, tuning: str) -> Contender:
+    """A hand-written optimizer at one learning rate."""
+    return Contender(label, optimizer, {rate: np.float32(rate)}, {}, tuning)
+
+
+def sweep(label: str, optimizer: HandWritten) -> Contender:
+    """The best of 15 learning rates, half-decades around the default, for every task and horizon."""
+    cosine = isinstance(optimizer, Cosine)
+    rates = "peak learning rates" if cosine else "learning rates"
+    text = ORACLE.format(count=len(SWEEP), rates=rates, default=optimizer.default_rate)
+    thetas = {optimizer.rate(k): np.float32(optimizer.rate(k)) for k in SWEEP}
+    return Contender(label, optimizer, thetas, {}, text + COSINE * cosine)
 
 
 def parse(text: str) -> Contender:
-    """The contender that `text` names: `star`, `runs/mine`, `adam`, `adam@3e-3` or `adam-tuned`.
+    """The contender that `text` names: `star`, `runs/mine`, `adam`, `adam@3e-3`, `adam-tuned`, `adamw-cosine`.
 
     `NAME-tuned` is the best of 15 learning rates, half-decades around the default, chosen anew for every task and
-    horizon with its score in sight. A directory called as an optimizer of optax is reached by `./NAME`.
+    horizon with its score in sight; so is the peak of `adamw-cosine`. `adam-one-lr` comes without its rate, which
+    `one_rate` finds. A directory called as an optimizer of optax is reached by `./NAME`.
 
     Raises:
         UsageError: there is no such optimizer or run directory, or the learning rate is not a positive number.
     """
     if text in artifact.pretrained_names():
         return learned(text, *load_learned_optimizer(text))
+    if text == ONE_RATE:
+        return Contender(text, HandWritten("adam"), {})
     name, at, rate = text.removeprefix("contrib.").partition("@")
     tuned = name.endswith(TUNED) and not at
     name = name.removesuffix(TUNED) if tuned else name
-    if name in _NEED_MORE:
-        raise UsageError(f"optimizer {text!r} needs {_NEED_MORE[name]}: accepted are those that need only gradients")
-    if name in optax_names():
-        optimizer = HandWritten(name)
+    if name in hand_written.NEED_MORE:
+        more = hand_written.NEED_MORE[name]
+        raise UsageError(f"optimizer {text!r} needs {more}: accepted are those that need only gradients")
+    optimizer = hand_written.optimizer(name)
+    if optimizer and (tuned or (isinstance(optimizer, Cosine) and not at)):
+        return sweep(text, optimizer)
+    if optimizer and at:
+        return at_rate(text, optimizer, _rate(text, rate), f"learning rate {rate} as given")
+    if optimizer:
         default = optimizer.default_rate
-        rates = [default * factor for factor in SWEEP] if tuned else [_rate(text, rate) if at else default]
-        return Contender(text, optimizer, {rate: np.float32(rate) for rate in rates})
+        return at_rate(text, optimizer, default, f"learning rate {default:.3g}, its default; not tuned")
     if text and Path(text).is_dir():
         return learned(text, *load_learned_optimizer(text))
-    shapes = ["a run directory", "NAME@RATE", f"NAME{TUNED}"]
-    raise errors.unknown("optimizer", text, [*artifact.pretrained_names(), *optax_names(), *shapes])
-
-
-def optax_names() -> list[str]:
-    """The optimizers of optax and `optax.contrib` that need a learning rate at most."""
-    return sorted(_optax_optimizers())
-
-
-@functools.cache
-def _optax_optimizers() -> dict[str, Callable[..., optax.GradientTransformation]]:
-    members = vars(optax.contrib) | vars(optax)
-    return {name: member for name, member in members.items() if name not in _NEED_MORE and _is_optimizer(name, member)}
-
-
-def _is_optimizer(name: str, member: Any) -> bool:
-    """Whether it can be called with a learning rate alone; the parts of an optimizer are called `scale_by_...`."""
-    if not inspect.isroutine(member) and not isinstance(member, functools.partial):
-        return False
-    parameters = inspect.signature(member).parameters
-    required = {p.name for p in parameters.values() if p.default is p.empty and p.kind != p.VAR_KEYWORD}
-    return "learning_rate" in parameters and required <= {"learning_rate"} and not name.startswith(("scale_by_", "_"))
+    accepted = [*artifact.pretrained_names(), ONE_RATE, *hand_written.names()]
+    raise errors.unknown("optimizer", text, [*accepted, "a run directory", "NAME@RATE", f"NAME{TUNED}"])
 
 
 def _rate(text: str, rate: str) -> float:

@@ -1,14 +1,19 @@
 """What a benchmark measured, and what follows from it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from learned_opt.evaluate.contenders import Contender
 
 DEFAULT_ADAM, TUNED_ADAM = "adam", "adam-tuned"
-MEASURES = {"mean_loss": "mean training loss", "final_loss": "final training loss", "test_loss": "test loss"}
+MEASURES = {
+    "mean_loss": "mean training loss",
+    "final_loss": "final training loss",
+    "valid_loss": "validation loss",
+    "test_loss": "test loss",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,16 +21,20 @@ class Score:
     """One optimizer on one task up to one horizon.
 
     Attributes:
-        mean_loss, final_loss, test_loss: `[seeds]`; all three are inf for a seed that diverged, and so are their means.
-        best: the index of the theta scored, the one of the lowest mean training loss over the seeds.
-        sweep: `[thetas]`, that loss for each of them.
+        mean_loss, final_loss, valid_loss, test_loss: `[seeds]`; all are inf for a seed that diverged, and so are their
+            means.
+        best: the index of the theta scored, the one of the lowest final training loss, averaged over the seeds.
+        sweep: `[thetas]`, that loss for each of them, in the order of the learning rates.
+        rate: the learning rate scored, of a hand-written optimizer.
     """
 
     mean_loss: np.ndarray
     final_loss: np.ndarray
+    valid_loss: np.ndarray
     test_loss: np.ndarray
     best: int
     sweep: np.ndarray
+    rate: float | None = None
 
     @property
     def diverged(self) -> np.ndarray:
@@ -38,49 +47,74 @@ class Score:
         return len(self.sweep) > 1 and self.best in (0, len(self.sweep) - 1)
 
 
-def score(losses: np.ndarray, test_loss: np.ndarray, horizon: int) -> Score:
-    """Scores runs on their first `horizon` steps.
+def score(
+    losses: np.ndarray, valid_loss: np.ndarray, test_loss: np.ndarray, horizon: int, rates: Sequence[float] = ()
+) -> Score:
+    """Scores runs on their first `horizon` steps; of several thetas, that of the lowest final training loss.
 
-    A run has diverged if one of these training losses, or the test loss after them, is not finite.
+    A run has diverged if one of these training losses, or the validation or test loss after them, is not finite.
 
     Args:
         losses: the training loss of every step, `[thetas, seeds, steps]`.
-        test_loss: after `horizon` steps, `[thetas, seeds]`.
+        valid_loss: after `horizon` steps, `[thetas, seeds]`.
+        test_loss: the same.
+        horizon: inner steps.
+        rates: the thetas of a hand-written optimizer, ascending.
     """
     losses = losses[..., :horizon].astype(np.float64)
-    diverged = ~(np.isfinite(losses).all(-1) & np.isfinite(test_loss))
-    mean_loss, final_loss, test_loss = (
+    diverged = ~(np.isfinite(losses).all(-1) & np.isfinite(valid_loss) & np.isfinite(test_loss))
+    mean_loss, final_loss, valid_loss, test_loss = (
         np.where(diverged, np.inf, values)
-        for values in (_mean(losses), _mean(losses[..., -max(10, horizon // 20) :]), test_loss)
+        for values in (_mean(losses), _mean(losses[..., -max(10, horizon // 20) :]), valid_loss, test_loss)
     )
-    sweep = mean_loss.mean(-1)
+    sweep = final_loss.mean(-1)
     best = int(np.argmin(sweep))
     return Score(
-        mean_loss=mean_loss[best], final_loss=final_loss[best], test_loss=test_loss[best], best=best, sweep=sweep
+        mean_loss=mean_loss[best],
+        final_loss=final_loss[best],
+        valid_loss=valid_loss[best],
+        test_loss=test_loss[best],
+        best=best,
+        sweep=sweep,
+        rate=rates[best] if rates else None,
     )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One optimizer on one task.
+    """One optimizer on one task, at the theta that is best at the longest horizon where it is not said otherwise.
 
     Attributes:
-        scores: by horizon.
-        curves: training losses at the theta that is best at the longest horizon, `[seeds, steps]`, float32.
-        seconds_per_step: wall-clock seconds of inner training, compilation and tests left out, divided by the steps of
-            all runs side by side: what one step costs, its batch and gradient included, with all devices busy.
-        side_by_side: how many runs shared the devices: all thetas and seeds of one optimizer.
+        scores: by horizon, each at its own best theta.
+        curves: training losses of every step, before its update, `[seeds, steps]`, float32.
+        valid_steps: after how many steps validation losses were taken, `[points]`; every horizon is one of them.
+        valid_curves: those losses, each a mean over the same batches, `[seeds, points]`, float32.
+        rates: the learning rates tried on this task, ascending; none for a learned optimizer.
+        seconds_per_step: wall-clock seconds of inner training, compilation and evaluation left out, divided by the
+            steps of all runs side by side: what one step costs, its batch and gradient included, with all devices busy.
+        side_by_side: how many runs shared the devices meanwhile.
     """
 
     scores: dict[int, Score]
     curves: np.ndarray
+    valid_steps: np.ndarray
+    valid_curves: np.ndarray
+    rates: tuple[float, ...] = ()
     seconds_per_step: float
     side_by_side: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """A whole benchmark; `runs` is by task, then by label of the contender."""
+    """A whole benchmark.
+
+    Attributes:
+        runs: by task, then by label of the contender.
+        floors: by task, a loss that no optimizer goes below.
+        skipped: tasks of the suite that were left out, and why.
+        cells: how many sets of seeds of one theta on one task were needed, by what became of them: `ran`, `cached`, and
+            `damaged`, those of `ran` whose file in the cache could not be read.
+    """
 
     suite: str
     contenders: Sequence[Contender]
@@ -88,6 +122,9 @@ class Results:
     horizons: tuple[int, ...]
     runs: dict[str, dict[str, Run]]
     wall_seconds: float
+    floors: dict[str, float] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    cells: dict[str, int] = field(default_factory=dict)
 
     def per_task(self, label: str, horizon: int, measure: str = "mean_loss") -> np.ndarray:
         """Means over seeds of one of `MEASURES`, `[tasks]`."""

@@ -25,14 +25,15 @@ def cached(
     """The arrays `{split}_{kind}` that `make` gives, from the file called by `names` or else made and stored there."""
     stem = "-".join((*names, f"v{VERSION}")).replace("/", "-").replace(":", "-")
     path = cache_dir() / f"{stem}.npz"
-    arrays = _read(path, [f"{split}_{kind}" for split in SPLITS for kind in kinds])
+    arrays = read(path, [f"{split}_{kind}" for split in SPLITS for kind in kinds])
     if arrays is None:
         arrays = make()
-        _write(path, arrays)
+        write(path, arrays)
     return arrays
 
 
-def _read(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray] | None:
+def read(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray] | None:
+    """The arrays `keys` of an `.npz` file; None if it is absent or damaged."""
     try:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {key: file[key] for key in keys}
@@ -40,7 +41,8 @@ def _read(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray] | None:
         return None
 
 
-def _write(path: Path, arrays: dict[str, Any]) -> None:
+def write(path: Path, arrays: dict[str, Any]) -> None:
+    """An `.npz` file, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         np.savez(file, **arrays)

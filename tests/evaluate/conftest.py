@@ -22,6 +22,14 @@ def tiny_tasks():
     return {"tiny": family, "tiny-reparametrised": Reparametrised(family)}
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory):
+    """Nothing is read from, or left in, the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LEARNED_OPT_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def suite():
     return Suite("tiny", "for tests", tiny_tasks)

@@ -32,8 +32,12 @@ def loop(family, optimizer, draws, seed, steps):
         updates, state = optimizer.update(grads, state, params)
         params = optax.apply_updates(params, updates)
         losses.append(loss)
-    batches = [jax.tree.map(lambda x, i=i: x[seed, i], draws.test_batches) for i in range(batch.TEST_BATCHES)]
-    return np.array(losses), np.mean([task.loss(params, key, b) for b in batches])
+
+    def evaluated(batches):
+        of_seed = jax.tree.map(lambda x: x[seed], batches)
+        return np.mean(jax.vmap(lambda batch: task.loss(params, key, batch))(of_seed))
+
+    return np.array(losses), evaluated(draws.valid_batches), evaluated(draws.test_batches)
 
 
 def draws_of(suite, task, seeds=3):
@@ -45,9 +49,11 @@ def draws_of(suite, task, seeds=3):
 def test_adam_is_a_plain_loop_of_optax_adam(results, suite, task):
     run = results.runs[task]["adam"]
     for seed in (0, 2):
-        losses, test_loss = loop(suite.tasks[task], optax.adam(1e-3), draws_of(suite, task), seed, 20)
+        losses, valid_loss, test_loss = loop(suite.tasks[task], optax.adam(1e-3), draws_of(suite, task), seed, 20)
         np.testing.assert_allclose(run.curves[seed], losses, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(run.scores[20].test_loss[seed], test_loss, rtol=1e-5)
+        np.testing.assert_allclose(run.scores[20].valid_loss[seed], valid_loss, rtol=1e-5)
+        assert run.valid_curves[seed, -1] == np.float32(run.scores[20].valid_loss[seed])
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -69,8 +75,9 @@ def test_baselines_are_added_and_tuned_adam_is_the_best_rate(results):
     for runs in results.runs.values():
         for horizon in results.horizons:
             tuned = runs["adam-tuned"].scores[horizon]
-            assert tuned.mean_loss.mean() == tuned.sweep.min()
-            assert tuned.sweep[7] == runs["adam"].scores[horizon].mean_loss.mean()
+            assert tuned.final_loss.mean() == tuned.sweep.min()
+            assert tuned.sweep[7] == runs["adam"].scores[horizon].final_loss.mean()
+            assert tuned.rate == runs["adam-tuned"].rates[tuned.best]
             assert runs["adam"].scores[horizon].sweep.shape == (1,)
 
 
@@ -94,7 +101,7 @@ def test_time_is_measured(results):
     for runs in results.runs.values():
         assert runs["adam"].seconds_per_step == runs["adam-tuned"].seconds_per_step
         assert 0 < runs["adam"].seconds_per_step < 0.1  # compilation would make it longer
-        assert runs["adam"].side_by_side >= 45
+        assert {run.side_by_side for run in runs.values()} == {-(-3 // jax.local_device_count())}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,6 +129,20 @@ def test_another_theta_compiles_nothing(suite):
     assert not np.allclose(before, after)
 
 
+@pytest.mark.parametrize("name", ["train", "evaluate"])
+def test_in_turn_is_side_by_side(suite, name):
+    devices = tuple(jax.local_devices())
+    thetas = [np.float32(rate) for rate in (1e-3, 1e-2)]
+    found = []
+    for in_turn in (False, True):
+        program = batch.program(contenders.parse("adam").optimizer, devices, in_turn)
+        runs = batch.Runs(program, thetas, suite.tasks["tiny"], draws_of(suite, "tiny"), 5)
+        runs.train_to(5)
+        found.append(runs.training_losses() if name == "train" else runs.evaluated("valid"))
+    np.testing.assert_allclose(*found, rtol=1e-5)
+    assert found[0].shape[:2] == (2, 3)
+
+
 SCRIPT = """
 import json, sys, jax
 sys.path.insert(0, sys.argv[1])
@@ -132,19 +153,20 @@ suite = Suite("one", "", lambda: {"tiny": tiny_tasks()["tiny"]})
 results = benchmark.run(suite, [contenders.parse("adam@2e-3"), contenders.parse("adam@4e-3")], 1, (10, 20))
 runs = results.runs["tiny"]
 values = [[r.curves.tolist(), r.scores[10].sweep.tolist(), r.scores[20].test_loss.tolist()] for r in runs.values()]
-print(json.dumps([jax.local_device_count(), runs["adam"].side_by_side, values]))
+print(json.dumps([jax.local_device_count(), results.cells, values]))
 """
 
 
 def test_the_number_of_devices_changes_nothing():
-    """17 runs, which neither 2 nor 3 devices share equally."""
+    """16 runs after 1, which 3 devices do not share equally."""
     outputs = []
     for devices in (1, 2, 3):
         environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
         command = [sys.executable, "-c", SCRIPT, os.path.dirname(__file__)]
         finished = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         outputs.append(json.loads(finished.stdout.splitlines()[-1]))
-    assert [output[:2] for output in outputs] == [[1, 17], [2, 18], [3, 18]]
+    ran = {"ran": 17, "cached": 0, "damaged": 0}
+    assert [output[:2] for output in outputs] == [[1, ran], [2, ran], [3, ran]]
     for _, _, values in outputs[1:]:
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), values, outputs[0][2])
 

@@ -9,8 +9,9 @@ import pytest
 from learned_opt import registry
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
-from learned_opt.evaluate import contenders
-from learned_opt.evaluate.contenders import HandWritten, parse
+from learned_opt.evaluate import hand_written
+from learned_opt.evaluate.contenders import parse
+from learned_opt.evaluate.hand_written import Cosine, HandWritten
 
 
 @pytest.mark.parametrize(
@@ -24,6 +25,9 @@ from learned_opt.evaluate.contenders import HandWritten, parse
         ("contrib.muon@0.02", "muon", 0.02),
         ("prodigy", "prodigy", 1.0),
         ("schedule_free_adamw", "schedule_free_adamw", 0.0025),
+        ("schedule-free", "schedule-free", 0.0025),
+        ("sgd-momentum", "sgd-momentum", 1e-2),
+        ("lion", "lion", 1e-4),
     ],
 )
 def test_optax_names(text, name, rate):
@@ -40,29 +44,66 @@ def test_a_sweep():
     assert rates[7] == 1e-3
     np.testing.assert_allclose(np.diff(np.log10(rates)), 0.5)
     assert parse("prodigy-tuned").rates[7] == 1.0
+    assert parse("adam-tuned").swept
+    assert not parse("adam").swept
 
 
-@pytest.mark.parametrize("name", contenders.optax_names())
+def test_how_it_was_tuned_is_said():
+    assert parse("adam").tuning == "learning rate 0.001, its default; not tuned"
+    assert parse("adam@3e-3").tuning == "learning rate 3e-3 as given"
+    assert parse("lion-tuned").tuning.startswith("the best of 15 learning rates, half-decades around 0.0001, ")
+    assert "(an oracle)" in parse("adam-tuned").tuning
+    assert "each horizon is a run of its own" in parse("adamw-cosine").tuning
+
+
+def test_cosine_is_the_schedule_of_optax():
+    """From a traced peak and horizon."""
+    assert parse("adamw-cosine").swept
+    assert parse("adamw-cosine").optimizer == Cosine()
+    assert parse("adamw-cosine@0.1").rates == (0.1,)
+    theirs = optax.adamw(optax.warmup_cosine_decay_schedule(0.0, 0.1, 4, 40))
+    ours = Cosine().transform(jax.tree.map(jnp.asarray, Cosine().theta(0.1, 40)))
+    params = {"w": jnp.ones(3)}
+    states = [ours.init(params), theirs.init(params)]
+    for step in range(41):
+        grads = {"w": jnp.sin(step + jnp.arange(3.0))}
+        (mine, states[0]), (his, states[1]) = (
+            o.update(grads, s, params) for o, s in zip((ours, theirs), states, strict=True)
+        )
+        np.testing.assert_allclose(mine["w"], his["w"], rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(mine["w"], 0, atol=1e-8)  # at the end
+
+
+def test_momentum():
+    params, grads = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
+    ours, theirs = HandWritten("sgd-momentum").transform(np.float32(0.1)), optax.sgd(0.1, 0.9)
+    updates, state = ours.update(grads, ours.init(params), params)
+    expected, their_state = theirs.update(grads, theirs.init(params), params)
+    np.testing.assert_allclose(updates["w"], expected["w"])
+    np.testing.assert_allclose(ours.update(grads, state)[0]["w"], theirs.update(grads, their_state)[0]["w"])
+
+
+@pytest.mark.parametrize("name", hand_written.names())
 @pytest.mark.filterwarnings("ignore:.*deprecated:DeprecationWarning")
 def test_every_accepted_name_trains_at_a_traced_rate(name):
     """And its state keeps its types, as a loop on the device asks."""
     params = {"w": jnp.ones((3, 4)), "b": jnp.ones(4)}
 
-    def steps(rate):
-        optimizer = HandWritten(name).transform(rate)
+    def steps(theta):
+        optimizer = hand_written.optimizer(name).transform(theta)
         state = optimizer.init(params)
         updates, new_state = optimizer.update(params, state, params, value=jnp.ones(()))
         return updates, state, new_state
 
-    updates, state, new_state = jax.eval_shape(steps, jnp.float32(1e-3))
+    updates, state, new_state = jax.eval_shape(steps, hand_written.optimizer(name).theta(1e-3, 10))
     described = functools.partial(jax.tree.map, lambda x: (x.shape, x.dtype))
     assert described(updates) == described(jax.eval_shape(lambda: params))
     assert described(state) == described(new_state)
 
 
 def test_names_hold_the_usual_and_nothing_else():
-    names = set(contenders.optax_names())
-    assert {"adam", "adamw", "sgd", "rmsprop", "lion", "nadamw", "lamb", "muon", "prodigy"} <= names
+    names = set(hand_written.names())
+    assert {"adam", "adamw", "sgd", "rmsprop", "lion", "nadamw", "lamb", "muon", "prodigy", "adamw-cosine"} <= names
     assert not names & {"scale_by_adam", "chain", "cosine_decay_schedule", "clip", "lbfgs", "sophia", "schedule_free"}
 
 

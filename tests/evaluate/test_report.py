@@ -29,7 +29,7 @@ def test_json_is_valid_though_runs_diverged(written, results):
     assert diverged["mean_loss_by_seed"] == [None] * 3
     assert content["summary"]["adam@1e38"]["20"]["mean_loss"]["geometric_mean"] is None
     tuned = content["tasks"]["tiny"]["adam-tuned"]["horizons"]["20"]
-    assert tuned["mean_loss"] == min(tuned["mean_loss_by_rate"])
+    assert tuned["final_loss"] == min(tuned["final_loss_by_rate"])
     assert tuned["rate"] in content["contenders"]["adam-tuned"]["rates"]
     assert tuned["rate_at_edge"] is False
     assert content["summary"]["adam-tuned"]["20"]["mean_loss"]["ratio_to_tuned_adam"] == 1
@@ -73,7 +73,8 @@ def test_losses_to_tuned_adam_are_said_first(results):
     report.show(results, console)
     text = console.file.getvalue()
     first = text.splitlines()[0]
-    assert first.startswith("meta loses to tuned Adam in mean training loss: everywhere; final training loss: ")
+    assert first.startswith("meta loses to tuned Adam in mean training loss: ")
+    assert "; final training loss: everywhere; validation loss: " in first
     assert "adam@1e38 loses to tuned Adam in mean training loss: everywhere; final training loss: everywhere" in text
     assert (
         "adam-tuned is the best of 15 rates, 3.2e-07 to 3.2e+00, for each task and horizon; best at an edge: " in text

@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from learned_opt.evaluate.scores import Results, Run, score
+from learned_opt.evaluate import scores
+from learned_opt.evaluate.scores import Results, Run
+
+
+def score(losses, test_loss, horizon, rates=()):
+    return scores.score(losses, test_loss + 1, test_loss, horizon, rates)
 
 
 def hand_made():
@@ -21,12 +26,23 @@ def test_the_best_of_fifteen():
     np.testing.assert_allclose(best.mean_loss, [0.75, 1.25])
     np.testing.assert_allclose(best.final_loss, [0, 0.5])
     np.testing.assert_allclose(best.test_loss, [10, 10.5])
-    np.testing.assert_allclose(best.sweep, np.abs(np.arange(15) - 4) + 1)
+    np.testing.assert_allclose(best.valid_loss, [11, 11.5])
+    np.testing.assert_allclose(best.sweep, np.abs(np.arange(15) - 4) + 0.25)
+    assert best.rate is None
+    assert score(losses, test_loss, 40, tuple(np.arange(15) / 10)).rate == 0.4
+
+
+def test_the_best_is_that_of_the_lowest_final_loss():
+    losses, test_loss = hand_made()
+    losses[7, :, :30] = 0  # the lowest mean, not the lowest end
+    best = score(losses, test_loss, 40)
+    assert best.best == 4
+    assert best.mean_loss.mean() > losses[7].mean()
 
 
 def test_only_the_steps_before_the_horizon_count():
     losses, test_loss = hand_made()
-    losses[6, :, :30] = 0.25  # best up to 30, worst later
+    losses[6, :, :30] = 0.25  # best up to 30, diverged later
     losses[6, :, 30:] = np.inf
     early, late = score(losses, test_loss, 30), score(losses, test_loss, 40)
     assert (early.best, late.best) == (6, 4)
@@ -51,8 +67,11 @@ def test_a_run_that_diverged_counts(bad):
     only = score(losses[4:5], test_loss[4:5], 40)
     assert only.diverged.tolist() == [False, True]
     assert only.mean_loss.mean() == only.final_loss.mean() == only.test_loss.mean() == np.inf
+    assert only.valid_loss.mean() == np.inf
     test_loss[4, 0] = bad
     assert score(losses[4:5], test_loss[4:5], 40).diverged.all()
+    valid_loss = np.where(test_loss == test_loss[6], bad, 1.0)
+    assert scores.score(losses[6:7], valid_loss[6:7], np.ones((1, 2)), 40).diverged.all()
 
 
 def test_edges():
@@ -68,7 +87,12 @@ def made_results(ours, tuned):
     def run(loss):
         losses = np.full((1, 1, 10), loss, np.float32)
         return Run(
-            scores={10: score(losses, losses[..., 0], 10)}, curves=losses[0], seconds_per_step=1.0, side_by_side=1
+            scores={10: score(losses, losses[..., 0], 10)},
+            curves=losses[0],
+            valid_steps=np.array([10]),
+            valid_curves=losses[0, :, -1:],
+            seconds_per_step=1.0,
+            side_by_side=1,
         )
 
     runs = {

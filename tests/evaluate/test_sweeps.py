@@ -1,0 +1,122 @@
+"""Sweeps grow until the best is inside, or say that it is not; horizons of a cosine are runs of their own."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from learned_opt.evaluate import one_rate, sweeps
+from learned_opt.evaluate.cells import Store
+from learned_opt.evaluate.contenders import parse
+from learned_opt.evaluate.suites import Suite
+from learned_opt.evaluate.trials import Counter
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Far:
+    """|w| from a starting point, so that Adam must travel that far: its best rate is about distance by steps."""
+
+    distance: float = 1.0
+    loss_scale = 1.0
+
+    def sample(self, key):
+        return jnp.zeros(())
+
+    def task(self, task_params):
+        return self
+
+    def init(self, key):
+        return jnp.full(2, self.distance)
+
+    def loss(self, params, key, batch):
+        return jnp.abs(params).sum() / self.distance
+
+    def sample_batch(self, key, split):
+        return jnp.zeros(())
+
+
+def runs(families, names, horizons=(10,), seeds=1, **kwargs):
+    steps = []
+    found = sweeps.runs(
+        families,
+        [parse(name) for name in names],
+        seeds,
+        horizons,
+        jax.random.key(0),
+        kwargs.pop("store"),
+        Counter(lambda done, total: steps.append((done, total))),
+        **kwargs,
+    )
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
+    return found
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store(tmp_path)
+
+
+def test_a_sweep_grows_until_the_best_is_inside(store):
+    """Ten steps of 100 and ten of 1e-9 are beyond 3e-7 to 3."""
+    found = runs({"far": Far(1e3), "near": Far(1e-8), "usual": Far(1e-2)}, ["adam-tuned", "adam"], store=store)
+    far, near, usual = (found[task]["adam-tuned"] for task in ("far", "near", "usual"))
+    assert len(usual.rates) == 15
+    assert far.rates[:15] == near.rates[-15:] == usual.rates
+    assert len(far.rates) in (19, 21)
+    assert len(near.rates) in (19, 21)
+    for run in (far, near, usual):
+        score = run.scores[10]
+        assert not score.at_edge
+        assert score.rate == run.rates[score.best]
+        assert len(score.sweep) == len(run.rates)
+        np.testing.assert_allclose(np.diff(np.log10(run.rates)), 0.5)
+    assert 30 < far.scores[10].rate < 320
+    assert store.counts["ran"] == 15 + len(far.rates) + len(near.rates)
+
+
+def test_a_best_still_at_the_edge_is_flagged(store):
+    run = runs({"farther": Far(1e8)}, ["adam-tuned"], store=store)["farther"]["adam-tuned"]
+    assert len(run.rates) == 15 + sweeps.GROWTHS * sweeps.GROWTH
+    assert run.scores[10].at_edge
+
+
+def test_each_horizon_of_a_cosine_is_a_run_of_its_own(store):
+    names = ["adamw-cosine", "adamw-cosine@0.1"]
+    found = runs({"usual": Far(1.0)}, names, (10, 20), store=store)["usual"]
+    alone = runs({"usual": Far(1.0)}, names[1:], (10,), store=Store(store.directory / "other"))["usual"]
+    assert store.counts["ran"] == 2 * 15  # 0.1 is one of them
+    short, long = (found["adamw-cosine@0.1"].scores[h] for h in (10, 20))
+    assert short.mean_loss == alone["adamw-cosine@0.1"].scores[10].mean_loss
+    # The first step is at rate 0; at 2 of 20 steps the peak, at 1 of 10: the shorter one is ahead after 10.
+    assert short.mean_loss != long.mean_loss
+    assert found["adamw-cosine@0.1"].curves.shape == (1, 20)
+    assert found["adamw-cosine@0.1"].valid_steps[-1] == 20
+
+
+def test_one_rate_for_all_tasks(store):
+    suite = Suite("made", "", lambda: {"a": Far(0.1), "b": Far(1.0)}, (5, 10))
+    steps = Counter(lambda done, total: None)
+    found = one_rate.found(parse("adam-one-lr"), 2, store, steps, suite)
+    (rate,) = found.rates
+    assert found.label == "adam-one-lr"
+    assert found.optimizer.name == "adam"
+    assert 0.005 < rate < 0.2
+    assert (
+        f"{rate:.3g} on all tasks: the best of 15 learning rates by final training loss on suite made" in found.tuning
+    )
+    assert "(2 tasks, 2 seeds, 10 steps, other keys than here)" in found.tuning
+    assert store.counts["ran"] == 30
+    again = Store(store.directory)
+    assert one_rate.found(parse("adam-one-lr"), 2, again, steps, suite).rates == (rate,)
+    assert again.counts == {"ran": 0, "cached": 30, "damaged": 0}
+
+
+def test_mean_ratio():
+    losses = np.array([[2.0, 1.0, 4.0], [1.0, 3.0, np.inf]])
+    np.testing.assert_allclose(one_rate.mean_ratio(losses, np.zeros(2)), [2**0.5, 3**0.5, 40**0.5])
+    np.testing.assert_allclose(one_rate.mean_ratio(losses[:1], np.array([0.5])), [3, 1, 7])
+    np.testing.assert_allclose(one_rate.mean_ratio(np.full((1, 2), np.inf), np.zeros(1)), [10, 10])
