@@ -16,6 +16,7 @@ from learned_opt.evaluate.reproduce import rows
 # `run(settings, console) -> Reproduction`.
 RESULTS = {
     "estimators": "estimators",
+    "short-horizon-bias": "short_horizon_bias",
 }
 
 
