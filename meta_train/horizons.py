@@ -38,4 +38,4 @@ class Horizons:
             return self.sample(key, jnp.zeros((), jnp.int32))
         horizon_key, phase_key = jax.random.split(key)
         horizon = self.sample(horizon_key, jnp.zeros((), jnp.int32))
-        return jax.random.randint(phase_key, (), 1, horizon + 1)
+        return jax.random.randint(phase_key, (), 1, horizon + 1, jnp.int32)

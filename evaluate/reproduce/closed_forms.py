@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from learned_opt.base import LearnedOptimizer
+from learned_opt.evaluate import noisy_quadratic as exact
 from learned_opt.meta_train.objective import MeasuredOn
 from learned_opt.sgd import StepSize
 from learned_opt.tasks.base import Batch, Params, Split, TaskFamily, TaskParams
@@ -92,12 +93,12 @@ def noisy_quadratic(
 ) -> ClosedForm:
     """SGD whose step size is theta on a noisy quadratic of gradient noise h, from weights of one.
 
-    With `a = E[w^2]`: the expected loss is `1/2 sum h (a + sigma^2)`, and `a' = (1 - theta h)^2 a + (theta h sigma)^2`.
+    With `a = E[w^2]`: the expected loss is `1/2 sum h (a + sigma^2)`, and without momentum a is all that is needed.
     """
     h = np.asarray(curvatures)
-    variances = 1 / h
+    spectrum = exact.Spectrum(h, 1 / h)
     with jax.enable_x64(True):
-        family = NoisyQuadratic(jnp.asarray(h), jnp.asarray(np.sqrt(variances)), jnp.ones(len(h)))
+        family = NoisyQuadratic(jnp.asarray(h), jnp.asarray(np.sqrt(spectrum.variances)), jnp.ones(len(h)))
     return ClosedForm(
         name=name,
         family=family,
@@ -106,8 +107,8 @@ def noisy_quadratic(
         theta=theta,
         moments=np.ones(len(h)),
         step=lambda theta, a: (
-            0.5 * (h * (a + variances)).sum(-1),
-            (1 - theta * h) ** 2 * a + (theta * h) ** 2 * variances,
+            0.5 * (h * (a + spectrum.variances)).sum(-1),
+            exact.step(spectrum, exact.at_rest(a), theta, 0.0).weight,
         ),
     )
 
