@@ -14,7 +14,7 @@ Flags = TypeVar("Flags")
 COMMANDS = {
     "train": "[PRESET] [--run-dir DIR] [--flags]: meta-train an optimizer (default: quickstart); again, to resume",
     "benchmark": "OPTIMIZER... [--suite SUITE] [--out DIR]: score optimizers on tasks, beside tuned Adam",
-    "reproduce": "estimators [--out DIR]: make a published result again, each row with its criterion",
+    "reproduce": "RESULT [--out DIR]: make a published result again, each row with its criterion",
     "export": "RUN NAME [--out DIR]: turn a finished run into pretrained weights",
     "list": "presets, optimizers, estimators, tasks, suites and pretrained weights; list tasks: what each costs",
 }

@@ -1,7 +1,7 @@
 """What must hold of the estimators exactly: no sampling, and no standard error."""
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ import optax
 from learned_opt.adam import LearnableAdam
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.evaluate.reproduce.closed_forms import chain, noisy_quadratic
+from learned_opt.evaluate.reproduce.rows import Row
 from learned_opt.evaluate.reproduce.sampling import SIGMA, expected_gradient, lengths, make, temporary_bytes, theta_of
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.estimator import MetaGradientEstimator
@@ -26,16 +27,7 @@ SHORT, LONG, SEGMENT, DIMENSION = 100, 10_000, 100, 1000  # of the memory measur
 TOLERANCES = {"float64": 1e-10, "float32": 1e-5}
 
 
-class Check(NamedTuple):
-    """Something that must hold: what, the criterion, what was measured, and whether it holds."""
-
-    name: str
-    criterion: str
-    measured: str
-    passed: bool
-
-
-def checks() -> Iterator[Check]:
+def checks() -> Iterator[Row]:
     """All of them."""
     yield from derivatives()
     yield from antithetic()
@@ -43,7 +35,7 @@ def checks() -> Iterator[Check]:
     yield from memory()
 
 
-def derivatives() -> Iterator[Check]:
+def derivatives() -> Iterator[Row]:
     """Estimators that follow derivatives, against `jax.grad` of a plain loop over optax.
 
     Adam's four hyperparameters on a quadratic without noise, so that all see the same batches.
@@ -58,12 +50,17 @@ def derivatives() -> Iterator[Check]:
             }
         for name, gradient in found.items():
             off = float(np.linalg.norm(gradient - exact) / np.linalg.norm(exact))
-            yield Check(
-                f"{name} = jax.grad, {dtype}", f"relative error <= {tolerance:g}", f"{off:.1e}", off <= tolerance
+            yield Row(
+                "derivatives",
+                f"{name} = jax.grad, {dtype}",
+                f"relative error <= {tolerance:g}",
+                f"{off:.1e}",
+                off <= tolerance,
             )
         whole, full = found["truncated-backprop, truncation = horizon"], found["full-backprop"]
         off = float(np.linalg.norm(whole - full) / np.linalg.norm(full))
-        yield Check(
+        yield Row(
+            "derivatives",
             f"truncated-backprop, truncation = horizon, = full-backprop, {dtype}",
             "relative error <= 1e-06",
             f"{off:.1e}",
@@ -71,23 +68,27 @@ def derivatives() -> Iterator[Check]:
         )
 
 
-def antithetic() -> Iterator[Check]:
+def antithetic() -> Iterator[Row]:
     """On a constant the difference of a pair is zero; on a linear objective it has no error of higher order."""
     with jax.enable_x64(True):
         for name in PERTURBING:
             constant = _unmoved(name)
-            yield Check(f"{name} on a constant", "exactly 0", f"{constant:g}", constant == 0)
+            yield Row("antithetic", f"{name} on a constant", "exactly 0", f"{constant:g}", constant == 0)
         problem = chain()
         exact = problem.gradient([HORIZON])
         estimator = make(problem, "noise-reuse-es", HORIZON, TRUNCATION)
         eps, gradient = _one_problem_with_eps(estimator, theta_of(problem))
         off = abs(gradient * SIGMA**2 / eps**2 / exact - 1)
-        yield Check(
-            "noise-reuse-es on a linear objective", "eps (eps . exact) / sigma^2 to 1e-10", f"{off:.1e}", off < 1e-10
+        yield Row(
+            "antithetic",
+            "noise-reuse-es on a linear objective",
+            "eps (eps . exact) / sigma^2 to 1e-10",
+            f"{off:.1e}",
+            off < 1e-10,
         )
 
 
-def smoothing() -> Iterator[Check]:
+def smoothing() -> Iterator[Row]:
     """The bias that no number of particles removes, by quadrature; the objective of `full-es` and that of `pes`."""
     problem = noisy_quadratic()
     for name in ("full-es", "pes"):
@@ -96,7 +97,8 @@ def smoothing() -> Iterator[Check]:
             bias, halved = (
                 expected_gradient(problem, name, horizon, truncation, sigma) / exact - 1 for sigma in (SIGMA, SIGMA / 2)
             )
-            yield Check(
+            yield Row(
+                "smoothing",
                 f"smoothing bias of {name}, horizon {horizon}, truncation {truncation}, sigma {SIGMA:g}",
                 "below 1 %; a quarter at half the sigma",
                 f"{bias:+.3%}; {halved:+.3%}",
@@ -104,12 +106,13 @@ def smoothing() -> Iterator[Check]:
             )
 
 
-def memory() -> Iterator[Check]:
+def memory() -> Iterator[Row]:
     """Temporary bytes of the compiled program that runs one particle through one problem of 1000 weights."""
     for name in ("forward", "full-backprop"):
         short, long = (_bytes_of_one(name, horizon) for horizon in (SHORT, LONG))
         ratio = long / short
-        yield Check(
+        yield Row(
+            "memory",
             f"memory of {name} at {LONG} steps by that at {SHORT}",
             "at most 1.25" if name == "forward" else "grows",
             f"{long:,} / {short:,} bytes = {ratio:.2f}",

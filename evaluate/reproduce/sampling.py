@@ -41,7 +41,7 @@ class Sampled(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Row:
+class Measurement:
     """One estimator on one problem at one horizon and truncation.
 
     exact: the meta-gradient. expected: what the estimator should find on average, by the closed form: exact for
@@ -127,14 +127,14 @@ class Case:
     perturbation: Perturbation = dataclasses.field(default_factory=Perturbation)
     label: str = ""
 
-    def compile(self, samples: int) -> Callable[[int], Row]:
+    def compile(self, samples: int) -> Callable[[int], Measurement]:
         """A function of a seed, which runs `samples` particles through several problems each."""
         truncations = PROBLEMS * (1 if self.name in WHOLE else len(lengths(self.horizon, self.truncation)))
         estimator = make(self.problem, self.name, self.horizon, self.truncation, self.perturbation)
         with jax.enable_x64(True):
             sampler = Sampler(estimator, theta_of(self.problem), truncations, samples)
 
-        def run(seed: int) -> Row:
+        def run(seed: int) -> Measurement:
             with jax.enable_x64(True):
                 sampled = sampler(estimator, truncations, seed)
             return _row(self.problem, self.name, self.horizon, self.truncation, sampled, self.label or self.name)
@@ -142,7 +142,7 @@ class Case:
         return run
 
 
-def alignments(problem: ClosedForm, name: str, longest: int, samples: int, seed: int = 0) -> list[Row]:
+def alignments(problem: ClosedForm, name: str, longest: int, samples: int, seed: int = 0) -> list[Measurement]:
     """Every horizon with every truncation up to `longest`."""
     rows = []
     for truncation in range(1, longest + 1):
@@ -157,10 +157,10 @@ def alignments(problem: ClosedForm, name: str, longest: int, samples: int, seed:
     return rows
 
 
-def _row(problem: ClosedForm, name: str, horizon: int, truncation: int, sampled: Sampled, label: str) -> Row:
+def _row(problem: ClosedForm, name: str, horizon: int, truncation: int, sampled: Sampled, label: str) -> Measurement:
     exact = problem.gradient([horizon])
     expected = expected_gradient(problem, name, horizon, truncation)
-    return Row(problem.name, label, horizon, truncation, exact, expected, sampled)
+    return Measurement(problem.name, label, horizon, truncation, exact, expected, sampled)
 
 
 class Sampler:

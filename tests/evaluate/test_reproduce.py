@@ -14,7 +14,7 @@ import pytest
 from learned_opt.evaluate.reproduce import identities
 from learned_opt.evaluate.reproduce.closed_forms import chain, noisy_quadratic
 from learned_opt.evaluate.reproduce.estimators import all_alignments
-from learned_opt.evaluate.reproduce.sampling import Case, Row, Sampled, expected_gradient, lengths
+from learned_opt.evaluate.reproduce.sampling import Case, Measurement, Sampled, expected_gradient, lengths
 from learned_opt.meta_train.estimators import EstimatorName
 
 NAMES = get_args(EstimatorName)
@@ -25,7 +25,7 @@ SAMPLES = 100_000
 def test_pes_and_noise_reuse_are_unbiased_for_every_alignment(longest: int) -> None:
     """16 alignments of horizon and truncation, or 36, three problems in a row each, on two problems."""
     for check in all_alignments(SAMPLES, seed=1, longest=longest):
-        assert f"{longest**2} alignments" in check.name
+        assert f"{longest**2} alignments" in check.what
         assert check.passed, check
 
 
@@ -83,8 +83,8 @@ def test_pes_and_full_es_smooth_differently() -> None:
 def test_a_biased_estimate_fails() -> None:
     """The published PES finds 2.0 where 2.5 is right; a row must say so, and must not mind rounding."""
 
-    def row(mean: float, error: float) -> Row:
-        return Row("linear chain", "pes", 4, 2, 2.5, 2.5, Sampled(mean, error, 1.0, 1.0, 1.0))
+    def row(mean: float, error: float) -> Measurement:
+        return Measurement("linear chain", "pes", 4, 2, 2.5, 2.5, Sampled(mean, error, 1.0, 1.0, 1.0))
 
     assert not row(2.0, 0.01).passed
     assert not row(2.0, 0.0).passed
@@ -103,7 +103,7 @@ def test_the_command_takes_less_than_five_minutes(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["passed"]
     assert results["samples"] == SAMPLES
-    assert {row["estimator"] for row in results["rows"]} >= set(NAMES)
+    assert {row["estimator"] for row in results["estimators"]} >= set(NAMES)
     assert sorted(os.listdir(tmp_path / "out")) == ["estimators.md", "estimators.png", "results.json"]
 
 
