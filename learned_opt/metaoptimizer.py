@@ -10,7 +10,7 @@ import optax
 
 from learned_opt import errors
 from learned_opt.base import working_dtype
-from learned_opt.online import BOUNDS, Form, check, default_meta, meta_step, tune_online
+from learned_opt.online import BOUNDS, Form, TuneOnlineState, check, default_meta, meta_step, tune_online
 
 Sharing = Literal["scalar", "tensor", "weight"]
 
@@ -112,10 +112,12 @@ def step_sizes(state: optax.OptState) -> dict[str, jax.Array]:
     Raises:
         UsageError: there are none, or those of several optimizers.
     """
-    found = optax.tree.get_all_with_path(state, "logs")
+    kinds = (MetaOptimizeState, TuneOnlineState)
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, kinds))
+    found = [node for node in nodes if isinstance(node, kinds)]
     if len(found) != 1:
         raise errors.UsageError(f"step_sizes was given a state with {len(found)} metaoptimize inside: one is accepted")
-    return jax.tree.map(jnp.exp, found[0][1])
+    return jax.tree.map(jnp.exp, found[0].logs)
 
 
 def starting_step_sizes(

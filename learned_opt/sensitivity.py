@@ -7,7 +7,7 @@ recursion with different switches: forward-mode hypergradients (Micaelli and Sto
 meta-descent (Wu et al. 2018, arXiv 1803.02021) and MetaOptimize (Sharifnassab et al. 2025, arXiv 2402.02342).
 
 - gamma below 1 forgets; `start` again resets;
-- a `step` whose loss gradient is behind `stop_gradient` drops the Hessian (`loss_gradient(..., hessian=False)`);
+- an optimizer behind `without_hessian` drops the Hessian, behind `clamp` it limits what the Hessian does;
 - `active` leaves out hyperparameters that no step has used yet.
 """
 
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import optax
 
 State = Any  # a pytree of arrays: weights, momenta, counters
 Hyperparameters = Any  # a pytree of float arrays; each of their entries is a column
@@ -95,21 +96,29 @@ def along(gradient: Any, sensitivities: Sensitivities) -> jax.Array:
     return functools.reduce(jnp.add, jax.tree.leaves(products))
 
 
-def loss_gradient(
-    loss: Callable[[Any], jax.Array], params: Any, *, hessian: bool = True, clamp: float | None = None
-) -> tuple[jax.Array, Any, jax.Array]:
-    """Loss and gradient for use in a step, and a zero whose derivative is the share of clamped entries.
+def without_hessian() -> optax.GradientTransformation:
+    """Chained in front of an optimizer: sensitivities do not pass through the loss gradient."""
+    return optax.stateless(lambda updates, params: jax.lax.stop_gradient(updates))
 
-    hessian: without it, sensitivities do not pass through the gradient.
-    clamp: entries of Hessian times sensitivity are kept within +-clamp, which makes sensitivities inexact; return the
-        third value as part of the step's second output, and its slope says how often that happens.
+
+class ClampState(NamedTuple):
+    """Zero; its sensitivity is the share of clamped entries, summed over the steps, by column."""
+
+    share: jax.Array
+
+
+def clamp(limit: float) -> optax.GradientTransformation:
+    """Chained in front of an optimizer: entries of Hessian times sensitivity are kept within +-limit.
+
+    It makes sensitivities inexact; how often it does is in those of `ClampState`. Forward mode only.
     """
-    value, grads = jax.value_and_grad(loss)(params)
-    if not hessian:
-        return value, jax.lax.stop_gradient(grads), jnp.zeros(())
-    if clamp is None:
-        return value, grads, jnp.zeros(())
-    return value, *_clamp_tangent(grads, clamp)
+
+    def update(updates: optax.Updates, state: ClampState, params: optax.Params | None = None) -> Any:
+        del params
+        updates, zero = _clamp_tangent(updates, limit)
+        return updates, ClampState(state.share + zero)
+
+    return optax.GradientTransformation(lambda params: ClampState(jnp.zeros(())), update)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -1,5 +1,6 @@
 """MetaOptimize against autodiff, its published recursions and its special cases."""
 
+import functools
 from typing import Any
 
 import jax
@@ -11,6 +12,10 @@ import pytest
 import learned_opt
 from learned_opt import sensitivity
 
+# Compiles faster, to slower code.
+jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+)
 DECAY = 0.1
 ADAM = optax.scale_by_adam(eps_root=1e-30)
 BASES: dict[str, tuple[optax.GradientTransformation, float]] = {
@@ -51,7 +56,7 @@ def train(optimizer: Any, params: Any, loss: Any, steps: int) -> tuple[Any, Any]
         return (optax.apply_updates(params, updates), state), None
 
     keys = jax.random.split(jax.random.key(1), steps)
-    return jax.jit(lambda p: jax.lax.scan(body, (p, optimizer.init(p)), keys)[0])(params)
+    return jit(lambda p: jax.lax.scan(body, (p, optimizer.init(p)), keys)[0])(params)
 
 
 def relative(found: Any, expected: Any) -> float:
@@ -99,9 +104,10 @@ def test_mo_2_one_copy_of_the_parameters_is_the_engine_without_hessian(base: str
 
     h = jax.tree.map(jnp.zeros_like, params)
     current, opt_state = params, quick.init(params)
+    update = jit(lambda key, state, p: quick.update(jax.grad(loss)(p, key), state, p))
     for key in jax.random.split(jax.random.key(1), 5):
         alpha = learned_opt.step_sizes(opt_state)["all"]
-        updates, opt_state = quick.update(jax.grad(loss)(current, key), opt_state, current)
+        updates, opt_state = update(key, opt_state, current)
         h = jax.tree.map(lambda h, d, a=alpha: gamma * (1 - kappa * a) * h + d, h, updates)
         current = optax.apply_updates(current, updates)
     assert relative(opt_state.trace, h) < 1e-10
@@ -114,11 +120,12 @@ def test_mo_3_without_memory_it_is_hypergradient_descent(x64: None) -> None:
     optimizer = learned_opt.metaoptimize(optax.identity(), optax.sgd(eta), initial=start, gamma=0.0)
     current, state = params, optimizer.init(params)
     log_step, previous = jnp.log(start), jax.tree.map(jnp.zeros_like, params)
-    previous_step, mine = 0.0, params
+    previous_step, mine, grad = 0.0, params, jit(jax.grad(loss))
+    update = jit(optimizer.update)
     for key in jax.random.split(jax.random.key(1), 30):
-        updates, state = optimizer.update(jax.grad(loss)(current, key), state, current)
+        updates, state = update(grad(current, key), state, current)
         current = optax.apply_updates(current, updates)
-        grads = jax.grad(loss)(mine, key)
+        grads = grad(mine, key)
         step = jnp.exp(log_step)
         mine = jax.tree.map(lambda p, g, a=step: p - a * g, mine, grads)
         log_step = log_step + eta * previous_step * optax.tree.vdot(grads, previous)
@@ -181,7 +188,7 @@ def test_2x2_is_the_published_scalar_recursion(x64: None) -> None:
     found, state = train(optimizer, params, loss, steps)
     w, beta, trace, y = flat, jnp.log(start), jnp.zeros_like(flat), 1.0
 
-    @jax.jit
+    @jit
     def derivatives(w: jax.Array, key: jax.Array) -> Any:
         return [d(lambda w: loss(unravel(w), key))(w) for d in (jax.grad, jax.hessian)]
 
@@ -205,7 +212,7 @@ def test_full_is_the_published_recursion(x64: None) -> None:
         return 0.5 * curvature * w**2 + third / 6 * w**3
 
     optimizer = learned_opt.metaoptimize(optax.identity(), optax.sgd(eta), initial=0.2, gamma=gamma, form="full")
-    update = jax.jit(lambda g, state, w: optimizer.update(g, state, w, value_fn=loss))
+    update = jit(lambda g, state, w: optimizer.update(g, state, w, value_fn=loss))
     weights = jnp.asarray(1.5)
     state = optimizer.init(weights)
     beta, w, h, sensitivities = np.log(0.2), 1.5, 0.0, np.array([1.0, 0.0, 0.0])
@@ -277,10 +284,7 @@ def test_blocks_follow_their_own_gradients(x64: None) -> None:
         return sum((jnp.sum((p - noise) ** 2) * s for p, s in zip(params.values(), (1.0, 0.1), strict=True)))
 
     params = {"a": jnp.ones(3), "b": 2 * jnp.ones(3)}
-    one = {
-        k: train(learned_opt.metaoptimize(ADAM, initial=0.01, sharing="tensor"), params, loss, 50)[1].logs[k]
-        for k in params
-    }
+    one = train(learned_opt.metaoptimize(ADAM, initial=0.01, sharing="tensor"), params, loss, 50)[1].logs
     for name, scale in (("a", 1.0), ("b", 0.1)):
         alone = train(
             learned_opt.metaoptimize(ADAM, initial=0.01),
@@ -307,16 +311,16 @@ def test_a_gradient_that_is_not_finite_moves_no_step_size() -> None:
     params, loss = network()
     optimizer = learned_opt.metaoptimize(ADAM, optax.adam(0.01), initial=0.01)
     grads = jax.grad(loss)(params, jax.random.key(0))
-    state = optimizer.init(params)
+    state, update = optimizer.init(params), jit(optimizer.update)
     for _ in range(3):
-        _, state = optimizer.update(grads, state, params)
+        _, state = update(grads, state, params)
     broken = jax.tree.map(lambda g: g.at[0].set(jnp.nan), grads)
-    updates, after = optimizer.update(broken, state, params)
+    updates, after = update(broken, state, params)
     assert int(after.skipped) == 1
     assert after.logs == state.logs
     assert not np.isfinite(updates["out"]["w"]).all()  # the update itself is the base's affair
     guarded = optax.apply_if_finite(optimizer, 10)
-    kept, _ = guarded.update(broken, guarded.init(params), params)
+    kept, _ = jit(guarded.update)(broken, guarded.init(params), params)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(kept))
     for x in jax.tree.leaves(after.trace):
         np.testing.assert_array_equal(x, 0)
