@@ -46,10 +46,10 @@ def predict(run: WholeRun, task: Task, theta: Theta) -> Prediction:
     """For one run: columns times steps against what backpropagation keeps of every step."""
     windows, rest = run.split(theta)
     steps = run.optimizer.steps
-    inner = jax.eval_shape(lambda: run._start(task, theta, jax.random.key(0)))
+    inner = jax.eval_shape(lambda: run.start(task, theta, jax.random.key(0)))
 
     def step(inner: InnerState, windows: Any) -> Any:
-        return run._step(task, rest, jax.random.key(0), inner, windows)
+        return run.step(task, rest, jax.random.key(0), inner, windows)
 
     def numbers_step(numbers: Any, windows: Any, inner: InnerState) -> Any:
         return sensitivity.floats(step(sensitivity.merge(numbers, inner), windows)[0])

@@ -63,7 +63,7 @@ class WholeRun:
         flat, unravel = jax.flatten_util.ravel_pytree(windows)
         order, stages = self.stages(windows)
         every = jax.tree.map(lambda x: x[order], sensitivity.columns(windows))
-        inner = self._start(task, theta, key)
+        inner = self.start(task, theta, key)
         sensitivities = sensitivity.start(inner, windows)
         sensitivities = jax.tree.map(lambda x: x[:0], sensitivities)
         for first, last, active in stages:
@@ -71,12 +71,12 @@ class WholeRun:
             columns = jax.tree.map(lambda x, n=active: x[:n], every)
 
             def body(i: jax.Array, carry: tuple[InnerState, Sensitivities], columns: Any = columns) -> Any:
-                step = functools.partial(self._step, task, rest, jax.random.fold_in(key, i))
+                step = functools.partial(self.step, task, rest, jax.random.fold_in(key, i))
                 advanced = sensitivity.advance(step, *carry, windows, active=columns)
                 return advanced.state, advanced.sensitivities
 
             inner, sensitivities = jax.lax.fori_loop(first, last, body, (inner, joined))
-        loss, grads = jax.value_and_grad(functools.partial(self._measure, task, key))(inner.params)
+        loss, grads = jax.value_and_grad(functools.partial(self.measured, task, key))(inner.params)
         ordered = sensitivity.along(grads, sensitivities.params)
         gradient = unravel(jnp.zeros_like(flat).at[order].set(ordered.astype(flat.dtype)))
         pushes = sum((last - first) * active for first, last, active in stages)
@@ -91,16 +91,16 @@ class WholeRun:
 
     def final_loss(self, task: Task, theta: Theta, key: jax.Array) -> jax.Array:
         """The loss at the end of the run that `key` determines: start, minibatches and what it is measured on."""
-        return self._measure(task, key, self.run(task, theta, key).params)
+        return self.measured(task, key, self.run(task, theta, key).params)
 
     def run(self, task: Task, theta: Theta, key: jax.Array) -> InnerState:
         """The run without derivatives of its own."""
         windows, rest = self.split(theta)
 
         def body(inner: InnerState, i: jax.Array) -> Any:
-            return self._step(task, rest, jax.random.fold_in(key, i), inner, windows)[0], None
+            return self.step(task, rest, jax.random.fold_in(key, i), inner, windows)[0], None
 
-        return jax.lax.scan(body, self._start(task, theta, key), jnp.arange(self.optimizer.steps))[0]
+        return jax.lax.scan(body, self.start(task, theta, key), jnp.arange(self.optimizer.steps))[0]
 
     def split(self, theta: Theta) -> tuple[Windows, Theta]:
         """What is differentiated, and the rest of theta."""
@@ -134,14 +134,16 @@ class WholeRun:
         clamp = optax.identity() if self.clamp is None else sensitivity.clamp(self.clamp)
         return optax.chain(clamp, clip, self.optimizer.transform(theta))
 
-    def _start(self, task: Task, theta: Theta, key: jax.Array) -> InnerState:
+    def start(self, task: Task, theta: Theta, key: jax.Array) -> InnerState:
+        """A fresh run."""
         return training.start(task, self.transform(theta), jax.random.fold_in(key, self.optimizer.steps))
 
-    def _step(self, task: Task, rest: Theta, key: jax.Array, inner: InnerState, windows: Windows) -> Any:
-        """As the engine has it."""
+    def step(self, task: Task, rest: Theta, key: jax.Array, inner: InnerState, windows: Windows) -> Any:
+        """One inner step, as `sensitivity.advance` wants it."""
         return training.step(task, self.transform(rest | windows), inner, key)[0], (), None
 
-    def _measure(self, task: Task, key: jax.Array, params: Params) -> jax.Array:
+    def measured(self, task: Task, key: jax.Array, params: Params) -> jax.Array:
+        """The loss that a run ends with."""
         if self.measure is not None:
             return self.measure(task, params)
 

@@ -16,6 +16,8 @@ from learned_opt.evaluate.reproduce import rows
 # `run(settings, console) -> Reproduction`.
 RESULTS = {
     "estimators": "estimators",
+    "fds": "fds",
+    "metaoptimize": "metaoptimize",
 }
 
 

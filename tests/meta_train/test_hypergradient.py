@@ -9,11 +9,11 @@ import optax
 import pytest
 
 from learned_opt import sensitivity
+from learned_opt.evaluate.reproduce import fds_identities
 from learned_opt.evaluate.reproduce.teacher_task import TeacherTask, teacher_task
 from learned_opt.meta_train import cost
 from learned_opt.meta_train.hypergradient import STAGES, WholeRun
 from learned_opt.schedules import Schedule, ScheduledStar
-from learned_opt.tasks import training
 
 SGD = {"learning_rate": (0.3, 0.2, 0.1), "momentum": (0.8,), "weight_decay": (1e-4,)}
 
@@ -57,43 +57,9 @@ def test_fds_2_memory_of_forward_mode_does_not_grow(x64: None) -> None:
 
 def test_fds_3_the_published_recursions(x64: None) -> None:
     """Z = dw / dlam and C = dv / dlam for each kind of hyperparameter, written out as published."""
-    windows, steps = 3, 12
-    run, task, theta = sgd_run(steps)
-    flat = {n: np.asarray(x) for n, x in theta.items()}
-    key = jax.random.key(3)
-    transform = run.transform(theta)
-    start = training.start(task, transform, jax.random.fold_in(key, steps))
-    w, unravel = jax.flatten_util.ravel_pytree(start.params)
-    v = jnp.zeros_like(w)
-    z = {name: jnp.zeros((w.size, len(x))) for name, x in flat.items()}
-    c = {name: jnp.zeros((w.size, len(x))) for name, x in flat.items()}
-
-    @jax.jit
-    def derivatives(w: jax.Array, step_key: jax.Array) -> Any:
-        batch_key, loss_key = jax.random.split(step_key)
-        batch = task.sample_batch(batch_key, "train")
-        loss = lambda w: task.loss(unravel(w), loss_key, batch)  # noqa: E731
-        return jax.grad(loss)(w), jax.hessian(loss)(w)
-
-    for t in range(steps):
-        grad, hessian = derivatives(w, jax.random.fold_in(key, t))
-        window = t * windows // steps
-        alpha, beta, xi = flat["learning_rate"][window], flat["momentum"][0], flat["weight_decay"][0]
-        delta = np.eye(windows)[window]
-        common = {n: -alpha * beta * c[n] for n in z}
-        b = {
-            "learning_rate": common["learning_rate"] - np.outer(beta * v + grad + xi * w, delta),
-            "momentum": common["momentum"] - alpha * v[:, None],
-            "weight_decay": common["weight_decay"] - alpha * w[:, None],
-        }
-        driven = {"learning_rate": 0.0, "momentum": v[:, None], "weight_decay": w[:, None]}
-        c = {n: beta * c[n] + hessian @ z[n] + xi * z[n] + driven[n] for n in z}
-        z = {n: (1 - alpha * xi) * z[n] - alpha * hessian @ z[n] + b[n] for n in z}
-        v = beta * v + grad + xi * w
-        w = w - alpha * v
-    final = jax.grad(lambda w: run._measure(task, key, unravel(w)))(w)
-    expected = run.averaged({name: final @ z[name] for name in z})
-    assert relative(jax.jit(run.forward)(task, theta, key).gradient, expected) < 1e-10
+    found, key = fds_identities.case(12), jax.random.key(3)
+    gradient = jax.jit(found.run.forward)(found.task, found.theta, key).gradient
+    assert relative(gradient, fds_identities.published(found, key)) < 1e-10
 
 
 @pytest.mark.parametrize("name", ["adamw", "star"])
