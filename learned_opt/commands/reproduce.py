@@ -17,6 +17,8 @@ from learned_opt.evaluate.reproduce import rows
 RESULTS = {
     "estimators": "estimators",
     "short-horizon-bias": "short_horizon_bias",
+    "fds": "fds",
+    "metaoptimize": "metaoptimize",
 }
 
 
