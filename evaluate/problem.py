@@ -91,7 +91,7 @@ def problem(loss: Loss, init: Init, batches: Any, batch_size: int) -> Problem:
     """
     made = Problem(Drawn(batches) if callable(batches) else Rows(_split(_rows(batches)), batch_size), loss, init)
     key = jax.random.key(0)
-    shape = jax.eval_shape(lambda: loss(init(key), made.sample_batch(key, "train"))).shape
+    shape = jax.eval_shape(lambda made: made.loss(made.init(key), key, made.sample_batch(key, "train")), made).shape
     if shape:
         raise UsageError(f"loss was given that returns an array of shape {shape}: a scalar is accepted")
     return made
