@@ -67,10 +67,10 @@ def score(compared: list[Contender], flags: BenchmarkFlags, console: Console) ->
             horizons,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    files = report.write(results, flags.out)
+    names = report.write(results, flags.out)
     report.show(results, console)
     console.print(cells_line(results.cells), highlight=False)
-    console.print(f"{flags.out}: {', '.join(files)}; {results.wall_seconds:.0f} s")
+    console.print(f"{flags.out}: {', '.join(names)}; {results.wall_seconds:.0f} s")
 
 
 def chosen_horizons(flags: BenchmarkFlags, compared: Sequence[Contender]) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import jax
 from flax import nnx
 
 from learned_opt.tasks.networks.architecture import Activation
+from learned_opt.tasks.networks.convolution import Conv
 
 
 class CNN(nnx.Module):
@@ -17,7 +18,7 @@ class CNN(nnx.Module):
         """`shape` is height, width, channels; `hidden` holds the number of channels of each convolution."""
         sizes = (shape[2], *hidden)
         self.layers = nnx.List(
-            [nnx.Conv(i, o, kernel_size=(3, 3), strides=2, rngs=rngs) for i, o in itertools.pairwise(sizes)]
+            [Conv(i, o, kernel_size=(3, 3), strides=2, rngs=rngs) for i, o in itertools.pairwise(sizes)]
         )
         self.head = nnx.Linear(sizes[-1], outputs, rngs=rngs)
 

@@ -4,6 +4,7 @@ import jax
 from flax import nnx
 
 from learned_opt.tasks.networks.architecture import Activation
+from learned_opt.tasks.networks.convolution import Conv
 
 CHANNELS_PER_GROUP = 4
 
@@ -16,12 +17,12 @@ class Block(nnx.Module):
         self.norms = nnx.List([_norm(n, rngs) for n in (inputs, outputs)])
         self.layers = nnx.List(
             [
-                nnx.Conv(inputs, outputs, (3, 3), strides=stride, use_bias=False, rngs=rngs),
-                nnx.Conv(outputs, outputs, (3, 3), use_bias=False, rngs=rngs),
+                Conv(inputs, outputs, (3, 3), strides=stride, use_bias=False, rngs=rngs),
+                Conv(outputs, outputs, (3, 3), use_bias=False, rngs=rngs),
             ]
         )
         self.shortcut = nnx.data(
-            nnx.Conv(inputs, outputs, (1, 1), strides=stride, use_bias=False, rngs=rngs)
+            Conv(inputs, outputs, (1, 1), strides=stride, use_bias=False, rngs=rngs)
             if (inputs, 1) != (outputs, stride)
             else None
         )
@@ -39,7 +40,7 @@ class ResNet(nnx.Module):
 
     def __init__(self, shape: tuple[int, ...], outputs: int, rngs: nnx.Rngs, hidden: tuple[int, ...] = (8, 16)) -> None:
         """`shape` is height, width, channels; `hidden` the channels of each block, multiples of 4."""
-        self.stem = nnx.Conv(shape[2], hidden[0], (3, 3), use_bias=False, rngs=rngs)
+        self.stem = Conv(shape[2], hidden[0], (3, 3), use_bias=False, rngs=rngs)
         sizes = zip((hidden[0], *hidden), hidden, (1, *[2] * (len(hidden) - 1)), strict=False)
         self.blocks = nnx.List([Block(i, o, stride, rngs) for i, o, stride in sizes])
         self.norm = _norm(hidden[-1], rngs)

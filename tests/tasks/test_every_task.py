@@ -1,5 +1,9 @@
 """Every task of the table: what its entry states, and what every task promises."""
 
+import itertools
+from functools import cache
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,9 +26,91 @@ REPRESENTATIVES = (
     "block_model-graph",
     "cart_pole-linear-balance",
 )
-SLOW = pytest.mark.slow
-NAMES = [pytest.param(name, marks=() if name in REPRESENTATIVES else SLOW) for name in registry.tasks()]
+NAMES = [
+    pytest.param(name, marks=() if name in REPRESENTATIVES else pytest.mark.slow, id=name) for name in registry.tasks()
+]
+ADAM = optax.with_extra_args_support(optax.adam(1e-3))
 TASKS = 8
+
+
+class Start(NamedTuple):
+    """Of one task: loss and gradient at fresh weights, batches of each split, and the loss scale."""
+
+    loss: jax.Array
+    grads: dict
+    batches: dict
+    loss_scale: jax.Array
+
+
+class Seen(NamedTuple):
+    """Of one family: eight tasks side by side and after 100 steps of Adam, and the last of them alone."""
+
+    together: Start
+    before: np.ndarray
+    after: np.ndarray
+    alone: Start
+    again: Start
+    change: dict
+    traces: int
+
+
+def start(family, key):
+    task_key, init_key, batch_key = jax.random.split(key, 3)
+    task = family.task(family.sample(task_key))
+    params = task.init(init_key)
+    batches = {split: _several(lambda k, split=split: task.sample_batch(k, split), batch_key) for split in SPLITS}
+    loss, grads = jax.value_and_grad(task.loss)(params, key, _first(batches["train"]))
+    return Start(loss, grads, batches, jnp.asarray(task.loss_scale))
+
+
+def change(family, key):
+    """Of the gradient along a direction, inside a scan and forward over reverse, as forward sensitivities are taken."""
+    task = family.task(family.sample(key))
+    params, batch = task.init(key), task.sample_batch(key, "train")
+    gradient = jax.grad(lambda p: task.loss(p, key, batch))
+    direction = jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
+    body = lambda carry, _: (carry, jax.jvp(gradient, (params,), (direction,))[1])  # noqa: E731
+    return _first(jax.lax.scan(body, 0, length=1)[1])
+
+
+def train(family, key):
+    """The loss before and after 100 steps of Adam, each a mean over eight batches."""
+    task_key, init_key, train_key, test_key = jax.random.split(key, 4)
+    task = family.task(family.sample(task_key))
+    first = training.start(task, ADAM, init_key)
+
+    def step(state, key):
+        return training.step(task, ADAM, state, key)[0], None
+
+    def loss(state):
+        return _several(lambda k: task.loss(state.params, k, task.sample_batch(k, "train")), test_key).mean()
+
+    last = jax.lax.scan(step, first, jax.random.split(train_key, 100))[0]
+    before, after = jax.lax.map(loss, jax.tree.map(lambda *x: jnp.stack(x), first, last))
+    return before, after
+
+
+@pytest.fixture(scope="session")
+def seen(family_of, quick_jit):
+    """By name; two compiled programs for all that the tests ask of a family."""
+
+    @cache
+    def seen(name):
+        family, keys = family_of(name), jax.random.split(jax.random.key(1), TASKS)
+        traces = []
+
+        @quick_jit
+        def alone(family, key):
+            traces.append(key)
+            return start(family, key), change(family, key)
+
+        together = quick_jit(jax.vmap(lambda family, key: (start(family, key), train(family, key)), (None, 0)))
+        starts, (before, after) = together(family, keys)
+        alone(family, keys[0])
+        (one, changed), (again, _) = alone(family, keys[-1]), alone(family, keys[-1])
+        return jax.device_get(Seen(starts, before, after, one, again, changed, len(traces)))
+
+    return seen
 
 
 def test_there_are_forty_that_need_no_download():
@@ -38,92 +124,61 @@ def test_there_are_forty_that_need_no_download():
         assert 0 <= entry.floor < entry.initial_loss[0]
 
 
-@pytest.mark.usefixtures("tables_and_texts")
 @pytest.mark.parametrize("name", NAMES)
-def test_starts_as_stated(name, quick_jit, family_of):
-    """Together under `vmap` and one by one: losses, gradients and batches."""
-    family, keys = family_of(name), jax.random.split(jax.random.key(1), TASKS)
-
-    def start(family, key):
-        task_key, init_key, batch_key = jax.random.split(key, 3)
-        task = family.task(family.sample(task_key))
-        params = task.init(init_key)
-        batches = [task.sample_batch(batch_key, split) for split in SPLITS]
-        losses, grads = jax.vmap(jax.value_and_grad(task.loss), (None, 0, 0))(
-            params, *_several(lambda k: (k, task.sample_batch(k, "train")), batch_key)
-        )
-        return losses.mean(), jax.tree.map(lambda g: g[0], grads), batches, jnp.asarray(task.loss_scale)
-
-    losses, grads, batches, scales = together = quick_jit(jax.vmap(start, (None, 0)))(family, keys)
-    assert losses.dtype == jnp.float32
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((losses, grads)))
-    assert np.all(np.asarray(scales) > 0)
+def test_starts_as_stated(name, seen):
+    found = seen(name)
+    assert found.together.loss.dtype == np.float32
+    assert _finite((found.together.loss, found.together.grads, found.change))
+    assert np.all(found.together.loss_scale > 0)
     low, high = registry.tasks()[name].initial_loss
-    assert low <= float(losses.mean()) <= high
-    assert not _equal(batches[0], batches[1])
-    assert not _equal(batches[0], batches[2])
-    assert not _equal(batches[1], batches[2])
-    alone = quick_jit(start)
-    for i in (0, TASKS - 1):
-        one = alone(family, keys[i])
-        jax.tree.map(
-            lambda a, b, i=i: np.testing.assert_allclose(a[i], b, rtol=1e-3, atol=1e-4 * (1 + np.abs(b).max())),
-            together,
-            one,
-        )
-    assert _equal(one[2], alone(family, keys[TASKS - 1])[2])  # the same key, the same batches
+    assert low <= found.before.mean() <= high
 
 
-@pytest.mark.usefixtures("tables_and_texts")
-@pytest.mark.slow
-@pytest.mark.parametrize("name", registry.tasks())
-def test_adam_lowers_the_loss(name, family_of):
-    optimizer = optax.with_extra_args_support(optax.adam(1e-3))
-
-    def run(family, key):
-        task_key, init_key, train_key, test_key = jax.random.split(key, 4)
-        task = family.task(family.sample(task_key))
-        state = training.start(task, optimizer, init_key)
-
-        def loss(params):
-            return _several(lambda k: task.loss(params, k, task.sample_batch(k, "train")), test_key).mean()
-
-        def step(state, key):
-            return training.step(task, optimizer, state, key)[0], None
-
-        return loss(state.params), loss(jax.lax.scan(step, state, jax.random.split(train_key, 100))[0].params)
-
-    keys = jax.random.split(jax.random.key(1), TASKS)
-    before, after = jax.jit(jax.vmap(run, (None, 0)))(family_of(name), keys)
-    lowered = 1 - float(after.mean() / before.mean())
-    assert np.isfinite(lowered)
+@pytest.mark.parametrize("name", NAMES)
+def test_adam_lowers_the_loss(name, seen):
+    before, after = seen(name).before.mean(), seen(name).after.mean()
+    assert np.isfinite(after)
     stated = registry.tasks()[name].adam_lowers
-    assert lowered >= stated or stated == 0
+    assert 1 - after / before >= stated or stated == 0
 
 
-@pytest.mark.usefixtures("tables_and_texts")
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n == "digits-mlp" else SLOW) for n in registry.tasks()])
-def test_forward_over_reverse(name, quick_jit, family_of):
-    """Gradients have finite derivatives along a direction, inside a scan, as forward sensitivities take them."""
-    family, key = family_of(name), jax.random.key(2)
+@pytest.mark.parametrize("name", NAMES)
+def test_together_as_alone_and_the_same_again(name, seen):
+    """Under `vmap` and one by one; compiled once for all tasks of the family."""
+    found = seen(name)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a[-1], b, rtol=1e-3, atol=1e-4 * (1 + np.abs(b).max())),
+        found.together,
+        found.alone,
+    )
+    jax.tree.map(np.testing.assert_array_equal, found.alone, found.again)
+    assert found.traces == 1
 
-    def derivatives(family, key):
-        task = family.task(family.sample(key))
-        params = task.init(key)
-        batch = task.sample_batch(key, "train")
-        gradient = jax.grad(lambda p: task.loss(p, key, batch))
-        direction = jax.tree.map(lambda p: jnp.cos(jnp.arange(p.size, dtype=p.dtype)).reshape(p.shape), params)
 
-        def body(carry, _):
-            return carry, jax.jvp(gradient, (params,), (direction,))[1]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_keeps_types(name, family_of):
+    """Weak types too: a state unlike the one before it would compile the next step again."""
+    family, key = family_of(name), jax.random.key(0)
 
-        exact = jax.lax.scan(body, 0, length=1)[1]
-        return exact, gradient(params)
+    def types(steps):
+        def state(family, key):
+            task = family.task(family.sample(key))
+            state = training.start(task, ADAM, key)
+            for _ in range(steps):
+                state = training.step(task, ADAM, state, key)[0]
+            return state
 
-    exact, gradient = quick_jit(derivatives)(family, key)
-    for a, b in zip(jax.tree.leaves(exact), jax.tree.leaves(gradient), strict=True):
-        assert a.shape[1:] == b.shape
-        assert np.isfinite(a).all()
+        return jax.tree.map(lambda x: (x.shape, x.dtype, x.weak_type), jax.eval_shape(state, family, key))
+
+    assert types(0) == types(1)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_example_is_in_two_batches_of_different_splits(name, seen):
+    examples = {split: _examples(batch) for split, batch in seen(name).together.batches.items()}
+    assert all(examples.values())
+    for a, b in itertools.combinations(SPLITS, 2):
+        assert not examples[a] & examples[b]
 
 
 def _several(function, key):
@@ -131,5 +186,19 @@ def _several(function, key):
     return jax.vmap(function)(jax.random.split(key, 8))
 
 
-def _equal(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
+def _first(tree):
+    return jax.tree.map(lambda x: x[0], tree)
+
+
+def _finite(tree):
+    return all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(tree))
+
+
+def _examples(batches):
+    """What tells the examples of batches `[tasks, 8, batch, ...]` apart: their inputs, without labels.
+
+    A batch that is one vector of numbers, a centre or a displacement, is one example.
+    """
+    inputs = jax.tree.leaves(batches)[0]
+    own_axes = 2 if inputs.ndim == 3 and inputs.dtype.kind == "f" else 3
+    return {x.tobytes() for x in inputs.reshape(-1, *inputs.shape[own_axes:])}
