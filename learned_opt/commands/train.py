@@ -55,8 +55,8 @@ def main(args: list[str]) -> None:
         return
     optimizer = trainer.optimizer
     compared = [
-        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
         contenders.learned(f"{config.optimizer} after", optimizer, theta, artifact.read(run_dir)[1]),
+        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
     ]
     score(compared, BenchmarkFlags((), out=run_dir), console)
 
