@@ -43,5 +43,6 @@ def mean_ratio(losses: np.ndarray, floors: np.ndarray) -> np.ndarray:
         floors: `[tasks]`, what no loss goes below.
     """
     above = np.maximum(losses - floors[:, None], np.finfo(np.float32).tiny)
-    ratios = np.minimum(above / above.min(1, keepdims=True), WORST)
-    return np.exp(np.log(np.nan_to_num(ratios, nan=WORST)).mean(0))
+    ratios = np.full(above.shape, WORST)
+    np.divide(above, above.min(1, keepdims=True), out=ratios, where=np.isfinite(above))
+    return np.exp(np.log(np.minimum(ratios, WORST)).mean(0))

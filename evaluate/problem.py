@@ -1,6 +1,6 @@
 """A user's problem, a loss and batches, as a task family of one task."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +91,7 @@ def problem(loss: Loss, init: Init, batches: Any, batch_size: int) -> Problem:
     """
     made = Problem(Drawn(batches) if callable(batches) else Rows(_split(_rows(batches)), batch_size), loss, init)
     key = jax.random.key(0)
-    shape = jax.eval_shape(lambda: loss(init(key), made.sample_batch(key, "train"))).shape
+    shape = jax.eval_shape(lambda made: made.loss(made.init(key), key, made.sample_batch(key, "train")), made).shape
     if shape:
         raise UsageError(f"loss was given that returns an array of shape {shape}: a scalar is accepted")
     return made
@@ -99,8 +99,7 @@ def problem(loss: Loss, init: Init, batches: Any, batch_size: int) -> Problem:
 
 def _rows(batches: Any) -> Any:
     """A pytree of arrays with rows first."""
-    leaves = jax.tree.leaves(batches)
-    if not isinstance(batches, list) and leaves and all(hasattr(leaf, "shape") for leaf in leaves):
+    if isinstance(batches, Mapping | tuple) or hasattr(batches, "shape"):
         return jax.tree.map(np.asarray, batches)
     if isinstance(batches, Iterable) and not isinstance(batches, str) and (parts := list(batches)):
         return jax.tree.map(lambda *rows: np.concatenate(rows), *parts)
@@ -111,7 +110,7 @@ def _rows(batches: Any) -> Any:
 
 
 def _split(rows: Any) -> dict[str, Any]:
-    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(rows)}
+    counts = {len(leaf) if leaf.ndim else 0 for leaf in jax.tree.leaves(rows)} or {0}
     if len(counts) != 1 or min(counts) < 10:
         raise UsageError(
             f"batches was given arrays with {sorted(counts)} rows: equally many, at least 10, are accepted"

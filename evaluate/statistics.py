@@ -31,9 +31,9 @@ class Ratios(NamedTuple):
 class Estimate(NamedTuple):
     """An aggregate and its 95 % interval, whose ends are NaN where there is one seed. Numbers, or `[tasks]`."""
 
-    value: np.ndarray
-    low: np.ndarray
-    high: np.ndarray
+    value: np.ndarray | float
+    low: np.ndarray | float
+    high: np.ndarray | float
 
 
 def loss_ratios(ours: np.ndarray, baseline: np.ndarray, floor: np.ndarray | float = 0.0) -> Ratios:

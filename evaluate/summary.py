@@ -24,9 +24,9 @@ TAUS = np.linspace(1, 4, 61)
 
 @dataclass(frozen=True)
 class Aggregated:
-    """Ratios with their aggregates over everything and over the seeds of each task; above 1 is better than the baseline.
+    """Ratios with their aggregates, over everything and over the seeds of each task.
 
-    `lower_bound` tells, for the one over everything, whether censored ratios hold it down; `lower_bounds` for the others.
+    `lower_bound` tells whether censored ratios hold the one over everything down; `lower_bounds`, each of the others.
     """
 
     ratios: Ratios
@@ -76,7 +76,7 @@ class Summary:
 
     @property
     def speed_horizon(self) -> int:
-        """Where speed-ups are shown first: the longest that leaves Adam twice its steps to catch up, if there is one."""
+        """Where speed-ups are shown first: the longest that leaves Adam as many steps again, if there is one."""
         roomy = [h for h in self.results.horizons if 2 * h <= self.horizon]
         return roomy[-1] if roomy else self.horizon
 

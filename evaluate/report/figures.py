@@ -17,6 +17,7 @@ from learned_opt.evaluate.summary import TAUS, Aggregated, Summary
 
 STYLE = {"font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": "#555555", "svg.fonttype": "path"}
 WIDTH = 5.2  # inches: on a phone the text stays readable
+NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
 
 
@@ -81,7 +82,7 @@ def _dots(panel: Axes, found: Aggregated, order: np.ndarray, offset: float, colo
 
 
 def horizons(summary: Summary, name: str) -> str:
-    """The aggregated ratio by horizon, in multiples of the longest one of meta-training where all contenders know it."""
+    """The aggregated ratio by horizon, in multiples of the longest of meta-training if the first contender has one."""
     figure, panel = _figure(WIDTH, 3.1)
     at = np.array(summary.results.horizons, float)
     known = summary.contender(summary.subjects[0]).max_horizon
@@ -117,9 +118,7 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
 def _svg(figure: Figure, name: str, description: str) -> str:
     buffer = io.StringIO()
     with mpl.rc_context(STYLE | {"svg.hashsalt": name}):
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        )
+        figure.savefig(buffer, format="svg", transparent=True, metadata=NO_METADATA)
     prefix = re.sub(r"\W", "-", name)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]

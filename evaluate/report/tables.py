@@ -7,6 +7,7 @@ import numpy as np
 
 from learned_opt.evaluate.report import words
 from learned_opt.evaluate.scores import MEASURES, TUNED_ADAM
+from learned_opt.evaluate.statistics import Estimate
 from learned_opt.evaluate.summary import Aggregated, Summary
 
 TIMING = (
@@ -46,9 +47,9 @@ def main(summary: Summary) -> Table:
         rows.append([Cell(label), *cells, *beaten, Cell(words.diverged(summary, label))])
     note = (
         f"Ratios to {TUNED_ADAM}, above 1 is better; interquartile mean over {len(summary.tasks)} tasks and "
-        f"{summary.results.seeds} seeds with its 95 % interval. Losses after {late} steps. Speed-up: steps {TUNED_ADAM} "
-        f"needs to reach the loss that the optimizer ends at after {early}, by {early}; \u2265: it was not trained for "
-        "long enough to tell. Beats: tasks with a lower median training, validation loss."
+        f"{summary.results.seeds} seeds with its 95 % interval. Losses after {late} steps. Speed-up: steps "
+        f"{TUNED_ADAM} needs to reach the loss that the optimizer ends at after {early}, by {early}; \u2265: it was "
+        "not trained for long enough to tell. Beats: tasks with a lower median training, validation loss."
     )
     return Table(f"Against Adam tuned for each task, after {late} steps", note, columns, rows)
 
@@ -71,13 +72,13 @@ def other(summary: Summary) -> Table:
             f"{cost:.2f}x",
             ("\u2265 " if speed.lower_bound else "") + words.ratio(float(speed.overall.value) / cost),
         ]
-        rows.append(
-            [Cell(label), *(Cell("-" if label == TUNED_ADAM and i in (0, 1) else c) for i, c in enumerate(cells))]
-        )
+        if label == TUNED_ADAM:
+            cells[:2] = "-", "-"
+        rows.append([Cell(label), *map(Cell, cells)])
     note = (
-        f"Probability that a run ends lower than one of {TUNED_ADAM} on the same task, ties half. Rank by final training "
-        f"loss. Clipped: ratios beyond 0.1 or 10; censored: speed-ups that are at least what is shown; of all tasks and "
-        f"seeds, training and validation. us per step: {TIMING}. Cost and time: relative to {TUNED_ADAM}."
+        f"Probability that a run ends lower than one of {TUNED_ADAM} on the same task, ties half. Rank by final "
+        f"training loss. Clipped: ratios beyond 0.1 or 10; censored: speed-ups that are at least what is shown; of all "
+        f"tasks and seeds, training and validation. us per step: {TIMING}. Cost and time: relative to {TUNED_ADAM}."
     )
     return Table("Probability of improvement, rank, wall-clock", note, columns, rows)
 
@@ -137,9 +138,7 @@ def worst(summary: Summary) -> Table:
     ratios = {name: found.ratios[name] for name in names}
     lost.sort(key=lambda i: min(float(ratios[name].by_task.value[i]) for name in names))
     rows = [[Cell(summary.tasks[i]), *(_of_task(ratios[name], i, with_interval=True) for name in names)] for i in lost]
-    note = (
-        f"Loss ratios to {TUNED_ADAM} after {summary.horizon} steps, with 95 % intervals over seeds; below 1 is worse."
-    )
+    note = f"Loss ratios to {TUNED_ADAM} after {summary.horizon} steps, 95 % intervals over seeds; below 1 is worse."
     return Table(f"The tasks that {label} loses", note, ["task", *(MEASURES[name] for name in names)], rows)
 
 
@@ -152,9 +151,7 @@ def _of_task(found: Aggregated, i: int, with_interval: bool = False) -> Cell:
     value, low, high = (float(x[i]) for x in found.by_task)
     bound = "\u2265 " if found.lower_bounds[i] else ""
     diverged = int(found.ratios.diverged[i].sum())
-    text = bound + (
-        words.interval(type(found.by_task)(*(x[i] for x in found.by_task))) if with_interval else words.ratio(value)
-    )
+    text = bound + (words.interval(Estimate(value, low, high)) if with_interval else words.ratio(value))
     return Cell(text + (f" ({diverged} diverged)" if diverged else ""), _kind(value, low, high))
 
 

@@ -18,8 +18,8 @@ def verdict(summary: Summary) -> str:
     training, validation = (_compared(summary, found.ratios[m], found.won[m], m) for m in ("final_loss", "valid_loss"))
     same = (found.ratios["final_loss"].overall.value > 1) == (found.ratios["valid_loss"].overall.value > 1)
     return (
-        f"After {horizon} steps, {label} has {training} {'and' if same else 'but'} {validation} than Adam with the best "
-        f"learning rate for each task; {_speed(summary, label)}; {diverged(summary, label)} of its runs diverged."
+        f"After {horizon} steps, {label} has {training} {'and' if same else 'but'} {validation} than Adam with the "
+        f"best learning rate for each task; {_speed(summary, label)}; {diverged(summary, label)} of its runs diverged."
     )
 
 

@@ -30,7 +30,7 @@ class BenchmarkFlags:
     suite: str = "digits"
     """Tasks to score on."""
     out: Path = Path("benchmark")
-    """Where results.json and curves.png go."""
+    """Where report.html, report.md, results.json and curves.png go."""
     seeds: int = 5
     """Runs on each task."""
     horizons: tuple[str, ...] = ()
@@ -67,10 +67,10 @@ def score(compared: list[Contender], flags: BenchmarkFlags, console: Console) ->
             horizons,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
-    report.write(results, flags.out)
+    names = report.write(results, flags.out)
     report.show(results, console)
     console.print(cells_line(results.cells), highlight=False)
-    console.print(f"{flags.out}: results.json, curves.png; {results.wall_seconds:.0f} s")
+    console.print(f"{flags.out}: {', '.join(names)}; {results.wall_seconds:.0f} s")
 
 
 def chosen_horizons(flags: BenchmarkFlags, compared: Sequence[Contender]) -> tuple[int, ...]:

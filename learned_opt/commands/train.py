@@ -95,8 +95,8 @@ def meta_train(name: str, default: Config, rest: list[str]) -> None:
         return
     optimizer = trainer.optimizer
     compared = [
-        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
         contenders.learned(f"{config.optimizer} after", optimizer, theta, artifact.read(run_dir)[1]),
+        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
     ]
     score(compared, BenchmarkFlags((), out=run_dir), console)
 

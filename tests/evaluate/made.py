@@ -22,12 +22,8 @@ def run(random, level, horizons, seeds=SEEDS, rates=(), diverged=()):
     thetas = max(1, len(rates))
     factor = 1 + 0.3 * np.abs(np.arange(thetas) - thetas // 2)
     sweep = losses[None] * factor[:, None, None].astype(np.float32)
-    scores = {
-        h: score(
-            sweep, factor[:, None] * valid[:, points.searchsorted(h)], factor[:, None] * losses[:, h - 1], h, rates
-        )
-        for h in horizons
-    }
+    factors, at = factor[:, None], {h: points.searchsorted(h) for h in horizons}
+    scores = {h: score(sweep, factors * valid[:, at[h]], factors * losses[:, h - 1], h, rates) for h in horizons}
     return Run(
         scores=scores, curves=losses, valid_steps=points, valid_curves=valid, rates=rates,
         seconds_per_step=1e-5 * (1 + 0.1 * random.random()), side_by_side=60,

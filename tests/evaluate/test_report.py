@@ -1,6 +1,8 @@
 import io
 import json
+import re
 
+import made
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,6 +10,8 @@ from rich.console import Console
 
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import curves, report
+from learned_opt.evaluate.report import figures, page
+from learned_opt.evaluate.summary import RATIOS, Summary
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +19,11 @@ def written(results, tmp_path_factory):
     directory = tmp_path_factory.mktemp("out") / "new" / "folder"
     report.write(results, directory)
     return directory
+
+
+@pytest.fixture(scope="module")
+def summary():
+    return Summary(made.results(more=("lion",)))
 
 
 def refuse(constant):
@@ -27,18 +36,67 @@ def test_json_is_valid_though_runs_diverged(written, results):
     assert diverged["mean_loss"] is diverged["test_loss"] is None
     assert (diverged["diverged"], diverged["divergence_rate"]) == (3, 1.0)
     assert diverged["mean_loss_by_seed"] == [None] * 3
-    assert content["summary"]["adam@1e38"]["20"]["mean_loss"]["geometric_mean"] is None
+    summary = content["summary"]["adam@1e38"]["20"]
+    assert summary["mean_loss"]["geometric_mean"] is None
+    assert summary["divergence_rate"] == 1
+    assert summary["against_tuned_adam"]["final_loss"]["diverged"] == 6
+    assert summary["against_tuned_adam"]["final_loss"]["iqm"]["value"] == pytest.approx(0.1)
+    assert content["comparisons"]["adam@1e38"]["adam"]["20"]["probability_of_improvement"]["final_loss"]["value"] == 0
     tuned = content["tasks"]["tiny"]["adam-tuned"]["horizons"]["20"]
     assert tuned["final_loss"] == min(tuned["final_loss_by_rate"])
     assert tuned["rate"] in content["contenders"]["adam-tuned"]["rates"]
     assert tuned["rate_at_edge"] is False
-    assert content["summary"]["adam-tuned"]["20"]["mean_loss"]["ratio_to_tuned_adam"] == 1
+    itself = content["summary"]["adam-tuned"]["20"]["against_tuned_adam"]
+    assert all(itself[name]["iqm"] == {"value": 1, "low": 1, "high": 1} for name in RATIOS)
     assert content["contenders"]["meta"]["sha256"] == "abc"
     assert content["contenders"]["meta"]["max_horizon"] == 15
     assert set(content["versions"]) == {"learned-opt", "jax", "optax", "numpy"}
     assert content["machine"]["cpu_count"] > 0
     assert content["wall_seconds"] > 0
     assert "pytest" in content["command"]
+
+
+def test_json_has_every_figure_of_every_task(summary):
+    from learned_opt.evaluate.provenance import plain
+    from learned_opt.evaluate.report import data
+
+    content = json.loads(json.dumps(plain(data.as_dict(summary)), allow_nan=False))
+    found = content["comparisons"]["meta"]["adam-tuned"]["4000"]
+    assert set(found["ratios"]) == set(RATIOS)
+    for ratios in found["ratios"].values():
+        assert list(ratios["tasks"]) == list(made.TASKS)
+        assert {len(ratios["tasks"]["wine-mlp"][name]) for name in ("values", "clipped", "censored", "diverged")} == {4}
+    assert found["ratios"]["final_loss"]["tasks"]["cart_pole-mlp-balance"]["diverged"] == [False, True, False, False]
+    assert found["ratios"]["speed_up"]["censored"] > 0
+    assert found["tasks_lost"]["final_loss"] == ["rosenbrock-10d"]
+    assert len(found["tasks_won"]["final_loss"]) == 5
+    assert content["skipped"] == {"poisson-mlp": "it needs what is not here"}
+    assert set(content["performance_profiles"]) == {"tau", "steps", "seconds"}
+
+
+def test_a_speed_up_is_what_was_put_in(summary):
+    """Losses fall as 1 / sqrt(step): a loss that is k times lower takes k^2 times the steps."""
+    found = summary.compared("meta", "adam-tuned", 200).ratios
+    loss, speed = (found[name].by_task.value[0] for name in ("final_loss", "speed_up"))
+    assert speed == pytest.approx(loss**2, rel=0.1)
+    assert not found["speed_up"].lower_bounds[0]
+    latest = summary.compared("meta", "adam-tuned", 4000).ratios["speed_up"]
+    assert (latest.ratios.values <= 1).all()  # Adam was trained for no longer
+    assert latest.lower_bound
+
+
+def test_adam_needs_its_own_steps_to_match_itself(summary):
+    for horizon in made.HORIZONS:
+        np.testing.assert_array_equal(summary.compared("adam", "adam", horizon).ratios["final_loss"].ratios.values, 1)
+        assert (summary.compared("adam", "adam", horizon).ratios["speed_up"].ratios.values <= 1).all()
+
+
+def test_tuned_adam_reaches_its_own_loss(summary):
+    profile = summary.profiles["steps"]
+    assert list(profile) == summary.labels
+    alone = Summary(made.results(tasks=("wine-mlp",)))
+    assert alone.profiles["steps"]["adam"][-1] == 0  # it never gets there
+    assert alone.profiles["steps"]["meta"][0] == 1
 
 
 def test_the_picture_is_a_picture(written):
@@ -48,13 +106,13 @@ def test_the_picture_is_a_picture(written):
     assert image.size[1] > 400
     pixels = np.asarray(image.convert("RGB")).reshape(-1, 3)
     assert len(np.unique(pixels, axis=0)) > 50
-    for colour in (curves.COLOURS[0], curves.BASELINES["adam-tuned"]):  # the curves are there
+    for colour in (curves.COLOURS[0], curves.BASELINES["adam-tuned"][0]):  # the curves are there
         assert (pixels == [int(colour[i : i + 2], 16) for i in (1, 3, 5)]).all(-1).sum() > 50
 
 
 def test_files_are_replaced_only_when_the_new_ones_are_whole(written, results, monkeypatch):
     before = {path.name: path.read_bytes() for path in written.iterdir()}
-    assert set(before) == {"results.json", "curves.png"}
+    assert set(before) == {"results.json", "report.html", "report.md", "curves.png"}
     monkeypatch.setattr(curves, "png", lambda results: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         report.write(results, written)
@@ -68,29 +126,91 @@ def test_a_file_in_the_way(tmp_path):
             report.prepare(path)
 
 
-def test_losses_to_tuned_adam_are_said_first(results):
-    console = Console(file=io.StringIO(), width=200)
+def test_the_verdict_and_losses_to_tuned_adam_are_said_first(results):
+    console = Console(file=io.StringIO(), width=250)
     report.show(results, console)
     text = console.file.getvalue()
-    first = text.splitlines()[0]
+    verdict, first, *_ = text.splitlines()
+    assert verdict.startswith("After 20 steps, meta has a higher final training loss (ratio ")
     assert first.startswith("meta loses to tuned Adam in mean training loss: ")
     assert "; final training loss: everywhere; validation loss: " in first
     assert "adam@1e38 loses to tuned Adam in mean training loss: everywhere; final training loss: everywhere" in text
-    assert (
-        "adam-tuned is the best of 15 rates, 3.2e-07 to 3.2e+00, for each task and horizon; best at an edge: " in text
-    )
-    assert "inf (-)" in text
+    assert "adam-tuned: best learning rate at an edge of its sweep: " in text
+    assert "inf / inf / inf / inf" in text
     assert "100%" in text
     for row in ("meta", "adam@1e-3", "adam@1e38", "adam", "adam-tuned"):
-        assert sum(line.startswith(f"│ {row} ") for line in text.splitlines()) == 2
+        tables = 3 if row == "adam-tuned" else 4  # it has no ratio to itself by horizon
+        assert sum(re.match(rf" +{row} ", line) is not None for line in text.splitlines()) == tables
 
 
-def test_smoothing():
-    losses = np.random.default_rng(0).random((2, 35))
-    expected = [losses[:, max(0, t - max(1, t // 10)) : t].mean(1) for t in range(1, 36)]
+def test_an_edge_of_a_sweep_is_named(summary):
+    runs = summary.results.runs["wine-mlp"]
+    best = runs["adam-tuned"].scores[1000]
+    edge = type(best)(**{**vars(best), "best": 0})
+    runs["adam-tuned"].scores[1000] = edge
+    try:
+        text = page.markdown(Summary(summary.results))
+    finally:
+        runs["adam-tuned"].scores[1000] = best
+    assert "- adam-tuned: best rate at an edge of the sweep: wine-mlp (1000)" in text
+
+
+def test_markdown_says_the_same(summary):
+    text = page.markdown(summary)
+    assert text.splitlines()[0] == "# meta against tuned Adam"
+    assert text.splitlines()[2].startswith("After 4000 steps, meta has a lower final training loss (ratio 1.")
+    assert text.index("loses to Adam tuned for each task") < text.index("| optimizer | training loss |")
+    assert "final training loss: rosenbrock-10d (200, 1000, 4000)" in text
+    assert "- Skipped tasks: poisson-mlp: it needs what is not here" in text
+    assert "ab" * 32 in text
+    assert "pytest" in text
+    for contender in summary.results.contenders:
+        assert f"- {contender.label}: {contender.tuning}" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert len(rows) > 40
+    assert all(row.rstrip().endswith("|") for row in rows)
+
+
+def test_only_adam_or_one_seed_or_one_horizon_make_a_report_too(tmp_path):
+    lonely = made.results(tasks=("iris-linear",), horizons=(20,), seeds=1)
+    report.write(lonely, tmp_path)
+    text = (tmp_path / "report.md").read_text()
+    assert "nan" not in text
+    assert re.search(r"\| meta \| \d\.\d\d \|", text)  # no interval
+    assert "[" not in next(line for line in text.splitlines() if line.startswith("| meta |"))
+    only = lonely.__class__(**{**vars(lonely), "contenders": lonely.contenders[1:]})
+    only = only.__class__(
+        **{**vars(only), "runs": {t: {k: v for k, v in r.items() if k != "meta"} for t, r in only.runs.items()}}
+    )
+    report.write(only, tmp_path)
+    assert "Only rows of Adam took part: adam, adam-tuned." in (tmp_path / "report.html").read_text()
+
+
+def test_names_are_escaped():
+    text = page.html(Summary(made.results(tasks=("<script>&task",), horizons=(20, 40))))
+    assert "<script" not in text
+    assert "&lt;script&gt;&amp;task" in text
+
+
+def test_pictures_share_no_ids(summary):
+    drawn = [figures.training_curves(summary, task) for task in made.TASKS[:2]]
+    drawn += [figures.dots(summary, "speed_up", 1000), figures.profile(summary, "steps")]
+    ids = [set(re.findall(r'\bid="([^"]*)"', svg)) for svg in drawn]
+    assert len(set().union(*ids)) == sum(map(len, ids))
+    for svg, own in zip(drawn, ids, strict=True):
+        assert set(re.findall(r'(?:url\(|href=")#([^")]*)', svg)) <= own
+        assert "http" not in svg.replace("http://www.w3.org/", "")
+
+
+def test_smoothing_is_how_final_losses_are_taken():
+    losses = np.random.default_rng(0).random((2, 435))
+    expected = [losses[:, max(0, t - max(10, t // 20)) : t].mean(1) for t in range(1, 436)]
     np.testing.assert_allclose(curves.smoothed(losses), np.stack(expected, 1))
     losses[0, 7] = np.nan
     smoothed = curves.smoothed(losses)
     assert np.isfinite(smoothed[0, :7]).all()
     assert np.isinf(smoothed[0, 7:]).all()
     assert np.isfinite(smoothed[1]).all()
+    run = made.results(tasks=("iris-linear",)).runs["iris-linear"]["adam"]
+    for horizon, score in run.scores.items():
+        np.testing.assert_allclose(curves.smoothed(run.curves)[:, horizon - 1], score.final_loss, rtol=1e-5)
