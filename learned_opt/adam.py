@@ -7,9 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt.base import Theta, working_dtype
-
-EPS_ROOT = 1e-30  # under the root, where it changes nothing but the meta-gradient of a zero gradient, else NaN
+from learned_opt.base import EPS_ROOT, Theta, working_dtype
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import optax
 
 Theta = Any  # a pytree of float arrays: the meta-parameters
+EPS_ROOT = 1e-30  # under the root, where it changes nothing but the meta-gradient of a zero gradient, else NaN
 
 
 def working_dtype(param: jax.Array) -> jnp.dtype:

@@ -7,6 +7,7 @@ from typing import Any
 from learned_opt import errors
 from learned_opt.adam import LearnableAdam
 from learned_opt.base import LearnedOptimizer
+from learned_opt.schedules import Schedule, ScheduledStar
 from learned_opt.sgd import StepSize
 from learned_opt.star import Star, black_box_mlp
 
@@ -15,8 +16,10 @@ OPTIMIZERS: dict[str, Callable[..., LearnedOptimizer]] = {
     "black-box-mlp": black_box_mlp,
     "learnable-adam": LearnableAdam,
     "step-size": StepSize,
+    "schedule": Schedule,
+    "scheduled-star": ScheduledStar,
 }
-_FIELDS_OF = {"star": Star, "black-box-mlp": Star, "learnable-adam": LearnableAdam, "step-size": StepSize}
+_FIELDS_OF: dict[str, Any] = OPTIMIZERS | {"black-box-mlp": Star}
 
 
 def make(name: str, options: Mapping[str, Any]) -> LearnedOptimizer:

@@ -192,18 +192,18 @@ def _all_but_decays(theta: Theta) -> Any:
     return {key: key != "decays" for key in theta}
 
 
-def write(config: Config, path: Path) -> None:
+def write(config: dict[str, Any], path: Path) -> None:
     """Writes the configuration as JSON, whole or not at all."""
-    artifact.replace(path, (json.dumps(dataclasses.asdict(config), indent=2) + "\n").encode())
+    artifact.replace(path, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def check_same(config: Config, path: Path) -> None:
+def check_same(config: dict[str, Any], path: Path) -> None:
     """Refuses to go on with a run under another configuration; only `devices` may differ.
 
     Raises:
         UsageError: names the first field that differs, with both values, or says what is wrong with the file.
     """
-    given = json.loads(json.dumps(dataclasses.asdict(config)))
+    given = json.loads(json.dumps(config))
     found = artifact.read_json(path, artifact.ARCHITECTURE)
     for name in given | found:
         if name != "devices" and given.get(name) != found.get(name):

@@ -7,22 +7,21 @@ import jax
 import jax.flatten_util
 import jax.numpy as jnp
 
+from learned_opt import sensitivity
 from learned_opt.base import Theta
 from learned_opt.meta_train.estimator import Estimate, from_derivative
 from learned_opt.meta_train.objective import Tally, total
 from learned_opt.meta_train.unroll import Problem, Unroller
+from learned_opt.sensitivity import Sensitivities
 from learned_opt.tasks.training import InnerState
 
 
 class ForwardState(NamedTuple):
-    """The problem under way, its inner state, and the sensitivities of that: d inner / d theta.
-
-    One array for each floating-point array of the inner state, with a leading axis of theta's entries.
-    """
+    """The problem under way, its inner state, and the sensitivities of that: d inner / d theta."""
 
     problem: Problem
     inner: InnerState
-    sensitivities: list[jax.Array]
+    sensitivities: Sensitivities
 
 
 @jax.tree_util.register_dataclass
@@ -55,49 +54,25 @@ class Forward:
 
     def _begin(self, theta: Theta, problem: Problem, inner: InnerState) -> ForwardState:
         """Nothing depends on theta yet."""
-        size = jax.flatten_util.ravel_pytree(theta)[0].size
-        return ForwardState(problem, inner, [jnp.zeros((size, *x.shape), x.dtype) for x in _split(inner)[0]])
+        return ForwardState(problem, inner, sensitivity.start(inner, theta))
 
-    def _run(
-        self, theta: Theta, state: ForwardState, key: jax.Array
-    ) -> tuple[InnerState, list[jax.Array], Theta, Tally]:
+    def _run(self, theta: Theta, state: ForwardState, key: jax.Array) -> tuple[InnerState, Sensitivities, Theta, Tally]:
         """Inner state and sensitivities at the end, the derivative of the truncation's score, and its tally."""
         problem = state.problem
         task = self.unroller.family.task(problem.task_params)
         flat, unravel = jax.flatten_util.ravel_pytree(theta)
-        columns = jax.vmap(unravel)(jnp.eye(flat.size, dtype=flat.dtype))
 
         def body(carry: Any, offset_and_key: tuple[jax.Array, jax.Array]) -> Any:
             inner, sensitivities, derivative = carry
-            floats, merge = _split(inner)
 
-            def step(theta: Theta, floats: list[jax.Array]) -> Any:
-                new, tally = self.unroller.step(
-                    task, self.unroller.optimizer.transform(theta), problem, merge(floats), *offset_and_key
-                )
-                return (_split(new)[0], tally.score), (new, tally)
+            def step(inner: InnerState, theta: Theta) -> Any:
+                transform = self.unroller.optimizer.transform(theta)
+                new, tally = self.unroller.step(task, transform, problem, inner, *offset_and_key)
+                return new, tally.score, tally
 
-            def push(column: Theta, sensitivity: list[jax.Array]) -> Any:
-                _, tangents, new = jax.jvp(step, (theta, floats), (column, sensitivity), has_aux=True)
-                return tangents, new
-
-            (sensitivities, slopes), (inner, tally) = jax.vmap(push, out_axes=(0, None))(columns, sensitivities)
+            inner, sensitivities, slopes, tally = sensitivity.advance(step, inner, sensitivities, theta)
             return (inner, sensitivities, derivative + slopes), tally
 
         carry = (state.inner, state.sensitivities, jnp.zeros_like(flat))
         (inner, sensitivities, derivative), tallies = jax.lax.scan(body, carry, self.unroller.steps(key))
         return inner, sensitivities, unravel(derivative), total(tallies)
-
-
-def _split(inner: InnerState) -> tuple[list[jax.Array], Any]:
-    """The floating-point arrays of an inner state, and a function that puts others in their place."""
-    leaves, structure = jax.tree.flatten(inner)
-    where = [i for i, x in enumerate(leaves) if jnp.issubdtype(x.dtype, jnp.inexact)]
-
-    def merge(floats: list[jax.Array]) -> InnerState:
-        merged = list(leaves)
-        for i, x in zip(where, floats, strict=True):
-            merged[i] = x
-        return jax.tree.unflatten(structure, merged)
-
-    return [leaves[i] for i in where], merge

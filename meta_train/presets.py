@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from learned_opt import errors
 from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.fds_config import FDSConfig
 from learned_opt.tasks.mixture import MIXTURE
 
 # The published scales of 1e-3 suit a thousand times more meta-training: within minutes theta moves by about one, and
@@ -63,10 +64,65 @@ def mixture() -> Config:
     )
 
 
-PRESETS: dict[str, Callable[[], Config]] = {"quickstart": quickstart, "digits": digits, "mixture": mixture}
+def fds_sgd() -> FDSConfig:
+    """Schedules of learning rate, momentum and weight decay of SGD, from zero, for an MLP on 8x8 digits.
+
+    Command: `learned-opt train fds-sgd`.
+    """
+    return FDSConfig(
+        preset="fds-sgd",
+        windows={"learning_rate": 5, "momentum": 1, "weight_decay": 1},
+        start={"learning_rate": 0.0, "momentum": 0.0, "weight_decay": 0.0},
+        first_step={"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 3e-4},
+        lowest={"learning_rate": 0.0, "momentum": 0.0, "weight_decay": 0.0},
+        highest={"learning_rate": 1.0, "momentum": 0.999, "weight_decay": 5e-3},
+    )
 
 
-def preset(name: str) -> Config:
+def fds_adamw() -> FDSConfig:
+    """The same for AdamW: learning rate, b1 and decoupled weight decay.
+
+    Command: `learned-opt train fds-adamw`.
+    """
+    return FDSConfig(
+        preset="fds-adamw",
+        base="adamw",
+        windows={"learning_rate": 5, "b1": 1, "weight_decay": 1},
+        start={"learning_rate": 1e-3, "b1": 0.9, "weight_decay": 0.0},
+        first_step={"learning_rate": 3e-3, "b1": 0.05, "weight_decay": 0.1},
+        lowest={"learning_rate": 0.0, "b1": 0.0, "weight_decay": 0.0},
+        highest={"learning_rate": 0.1, "b1": 0.999, "weight_decay": 1.0},
+    )
+
+
+def fds_star() -> FDSConfig:
+    """Factors over time on the two heads of a meta-trained STAR that move parameters.
+
+    Command: `learned-opt train fds-star`.
+    """
+    return FDSConfig(
+        preset="fds-star",
+        base="star",
+        steps=500,
+        windows={"direction": 4, "nominal": 4},
+        start={"direction": 1.0, "nominal": 1.0},
+        first_step={"direction": 0.3, "nominal": 0.3},
+        lowest={"direction": 0.0, "nominal": 0.0},
+        highest={"direction": 10.0, "nominal": 10.0},
+    )
+
+
+PRESETS: dict[str, Callable[[], Config | FDSConfig]] = {
+    "quickstart": quickstart,
+    "digits": digits,
+    "mixture": mixture,
+    "fds-sgd": fds_sgd,
+    "fds-adamw": fds_adamw,
+    "fds-star": fds_star,
+}
+
+
+def preset(name: str) -> Config | FDSConfig:
     """The preset called `name`.
 
     Raises:

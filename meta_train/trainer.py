@@ -2,10 +2,7 @@
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import math
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
@@ -19,7 +16,6 @@ from learned_opt.base import Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.store import CheckpointStore
 from learned_opt.errors import UsageError
-from learned_opt.meta_train import config as config_file
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.health import Health
@@ -27,6 +23,7 @@ from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
 from learned_opt.meta_train.parallel import Component, OuterState, OuterSteps
 from learned_opt.meta_train.perturbation import Perturbation
+from learned_opt.meta_train.run_directory import circumstances, open_run_directory
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import registry as task_registry
 
@@ -60,7 +57,7 @@ class MetaTrainer:
             config.normalise_gradients,
         )
         self.health = Health(config.tasks, particles)
-        self._open_run_dir()
+        open_run_directory(dataclasses.asdict(config), run_dir)
 
     def train(self) -> Theta:
         """Runs, or resumes, until the last outer step, and leaves `theta.npz` and `card.json`.
@@ -171,16 +168,6 @@ class MetaTrainer:
         estimator = estimators.make(config.estimator, unroller, perturbation)
         return Component(estimator, config.particles_of.get(task, config.particles), config.weight_of.get(task, 1.0))
 
-    def _open_run_dir(self) -> None:
-        path = self.run_dir / "config.json"
-        if path.exists():
-            config_file.check_same(self.config, path)
-            return
-        if self.run_dir.exists() and (not self.run_dir.is_dir() or any(self.run_dir.iterdir())):
-            raise UsageError(f"{self.run_dir} exists and is no run directory: an empty or new directory is accepted")
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        config_file.write(self.config, path)
-
     def _card(self, seconds: float) -> dict[str, Any]:
         """What the weights are, how they came about and how they were chosen."""
         config = self.config
@@ -189,13 +176,8 @@ class MetaTrainer:
             "optimizer_options": config.optimizer_options,
             "config": dataclasses.asdict(config),
             "tasks": list(config.tasks),
-            "compute": {
-                "seconds": round(seconds, 1),
-                "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-                "devices": [device.device_kind for device in self.outer_steps.devices],
-            },
             "chosen": "the last outer step; no checkpoint was selected",
-            "versions": {name: importlib.metadata.version(name) for name in ("learned-opt", "jax", "optax", "flax")},
+            **circumstances(seconds, [device.device_kind for device in self.outer_steps.devices]),
         }
 
 

@@ -18,6 +18,8 @@ RESULTS = {
     "estimators": "estimators",
     "short-horizon-bias": "short_horizon_bias",
     "step-size": "step_size",
+    "fds": "fds",
+    "metaoptimize": "metaoptimize",
 }
 
 

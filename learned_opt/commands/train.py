@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -17,6 +18,8 @@ from learned_opt.commands.benchmark import BenchmarkFlags, score
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import contenders
 from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.fds import FDSTrainer
+from learned_opt.meta_train.fds_config import FDSConfig
 from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import preset
 from learned_opt.meta_train.trainer import MetaTrainer
@@ -37,10 +40,47 @@ class TrainFlags:
     """End with the comparison with Adam, which takes about a minute."""
 
 
+@dataclass(frozen=True)
+class FDSFlags:
+    """Find schedules by forward-mode differentiation with sharing. Run again with the same directory, it resumes."""
+
+    config: Annotated[FDSConfig, tyro.conf.arg(name="")]
+    run_dir: Path | None = None
+    """Where everything goes (default: runs/PRESET)."""
+    retrain: bool = True
+    """End with runs on fresh seeds with the schedules found."""
+
+
 def main(args: list[str]) -> None:
-    """Meta-trains, then compares the optimizer before and after with Adam."""
+    """Meta-trains what the preset is about."""
     name, rest = (args[0], args[1:]) if args and not args[0].startswith("-") else ("quickstart", args)
     default = preset(name)
+    if isinstance(default, FDSConfig):
+        find_schedules(parse(f"train {name}", FDSFlags, rest, FDSFlags(default)))
+    else:
+        meta_train(name, default, rest)
+
+
+def find_schedules(flags: FDSFlags) -> None:
+    """Runs FDS, then trains with what it found."""
+    console = Console(soft_wrap=True)
+    trainer = FDSTrainer(flags.config, flags.run_dir or Path("runs") / flags.config.preset, console)
+    try:
+        theta = trainer.train()
+    except Interrupted as interrupted:
+        stop(str(interrupted), interrupted.exit_status)
+    if flags.retrain:
+        found = trainer.retrain(theta)
+        losses = ", ".join(f"{split} {np.mean(found[split]):.4f}" for split in ("train", "valid", "test"))
+        spread = max(found["test"]) - min(found["test"])
+        console.print(
+            f"{len(found['test'])} runs of {found['steps']} steps on fresh seeds: loss {losses} (spread {spread:.4f})",
+            highlight=False,
+        )
+
+
+def meta_train(name: str, default: Config, rest: list[str]) -> None:
+    """Meta-trains, then compares the optimizer before and after with Adam."""
     flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
     config = _with_options(_without(flags.config, flags.drop), default, flags.option)
     cores.use_cores(config.devices)

@@ -1,0 +1,1 @@
+"""What `learned-opt speed` measures: each beside its floor, in the same run."""

@@ -1,0 +1,174 @@
+"""FDS-5: schedules found on the teacher task by FDS, random search, greedy descent and a grid of cosine schedules."""
+
+import functools
+import itertools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt import sensitivity
+from learned_opt.base import Theta
+from learned_opt.evaluate.reproduce.fds_identities import validation_loss
+from learned_opt.evaluate.reproduce.rows import Row
+from learned_opt.evaluate.reproduce.teacher_task import TeacherTask, teacher_task
+from learned_opt.meta_train.fds import FDS
+from learned_opt.meta_train.hypergradient import WholeRun
+from learned_opt.meta_train.sign_descent import sign_descent
+from learned_opt.schedules import Schedule, sgd
+from learned_opt.tasks import training
+
+STEPS, OUTER_STEPS, RETRAINS = 2000, 10, 4
+WINDOWS = (5, 1, 1)
+FIRST_STEPS = {"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 3e-4}
+LOWEST = dict.fromkeys(FIRST_STEPS, 0.0)
+HIGHEST = {"learning_rate": np.inf, "momentum": 0.999, "weight_decay": np.inf}
+SEARCHED = {"learning_rate": 1.0, "momentum": 1.0, "weight_decay": 3e-3}  # random search draws from 0 to these
+TRIALS = (10, 50, 200)
+# Greedy descent: 4 rates of the learning rate, with and without momentum.
+GREEDY = list(itertools.product((1e-3, 1e-2, 1e-1, 1.0), (0.0, 0.9)))
+COSINES = list(itertools.product((0.03, 0.1, 0.2, 0.3, 0.5, 1.0), (0.0, 0.5, 0.8, 0.9)))
+
+
+class Search(NamedTuple):
+    """Test losses of final runs on fresh seeds, by what was searched with and outer seed; and the schedules of FDS."""
+
+    tests: dict[str, list[float]]
+    found: list[Theta]
+
+
+def search(seed: int, seeds: int) -> tuple[list[Row], Search]:
+    """All of it; each outer seed has its own search and its own final runs."""
+    run = WholeRun(optimizer=Schedule(windows=WINDOWS, steps=STEPS), measure=validation_loss)
+    task, keys = teacher_task(), jax.random.split(jax.random.key(seed), seeds)
+    found = find(run, task, keys)
+    tests = {"FDS": _retrain(run, task, found, keys)}
+    for trials, theta in random_search(run, task, keys).items():
+        tests[f"random search, {trials} runs"] = _retrain(run, task, theta, keys)
+    tests["greedy, best of 8"] = greedy(task, keys)
+    tests["cosine, best of 24"] = cosines(task, keys)
+    ours, greedy_loss, searched = (
+        float(np.mean(tests[n])) for n in ("FDS", "greedy, best of 8", f"random search, {TRIALS[-1]} runs")
+    )
+    spread = f"{min(tests['FDS']):.3f} to {max(tests['FDS']):.3f} over {seeds} outer seeds"
+    what = "test loss of the schedule found in 10 outer steps"
+    rows = [
+        Row("FDS-5", what, "<= 0.95", f"{ours:.3f}", ours <= 0.95, "", spread),
+        _ratio(f"{what}, by that of greedy descent", 0.88, ours, greedy_loss, "beats greedy", spread),
+        _ratio(f"{what}, by that of random search with 20x the runs", 1.03, ours, searched, "20x faster", spread),
+    ]
+    schedules = [jax.tree.map(lambda x, i=i: np.asarray(x[i]), found) for i in range(seeds)]
+    return rows, Search(tests, schedules)
+
+
+def _ratio(what: str, limit: float, ours: float, other: float, published: str, spread: str) -> Row:
+    measured = f"{ours:.3f} / {other:.3f} = {ours / other:.2f}"
+    return Row("FDS-5", what, f"<= {limit}", measured, ours <= limit * other, published, spread)
+
+
+def find(run: WholeRun, task: TeacherTask, keys: jax.Array) -> Theta:
+    """Ten outer steps from zero, side by side for every key; thetas with a leading axis."""
+    fds = FDS(run=run, outer=sign_descent(FIRST_STEPS), lowest=LOWEST, highest=HIGHEST)
+    step = jax.jit(jax.vmap(fds.step, (None, 0, 0, 0)))
+    theta = jax.vmap(run.optimizer.init)(keys)
+    state = jax.vmap(fds.init)(theta)
+    for number in range(OUTER_STEPS):
+        outer_keys = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+        theta, state = step(task, theta, state, outer_keys)[:2]
+    return theta
+
+
+def random_search(run: WholeRun, task: TeacherTask, keys: jax.Array) -> dict[int, Theta]:
+    """The best by validation loss of the first 10, 50 and 200 draws; those that are not finite lose."""
+
+    def draw(key: jax.Array) -> Theta:
+        values = [
+            high * jax.random.uniform(k, (n,))
+            for k, n, high in zip(jax.random.split(key, 3), WINDOWS, SEARCHED.values(), strict=True)
+        ]
+        return dict(zip(SEARCHED, values, strict=True))
+
+    @jax.jit
+    def trials(task: TeacherTask, key: jax.Array) -> tuple[Theta, jax.Array]:
+        draws = jax.vmap(draw)(jax.random.split(jax.random.fold_in(key, 100), TRIALS[-1]))
+        keys = jax.random.split(jax.random.fold_in(key, 101), TRIALS[-1])
+        losses = jax.vmap(run.final_loss, (None, 0, 0))(task, draws, keys)
+        return draws, jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+
+    draws, losses = jax.tree.map(lambda *xs: jnp.stack(xs), *[trials(task, key) for key in keys])
+    outer = jnp.arange(len(keys))
+    best = {n: losses[:, :n].argmin(1) for n in TRIALS}
+    return {n: jax.tree.map(lambda x, n=n: x[outer, best[n]], draws) for n in TRIALS}
+
+
+def _retrain(run: WholeRun, task: TeacherTask, thetas: Theta, keys: jax.Array) -> list[float]:
+    """Mean test loss of final runs on fresh seeds, by outer seed."""
+
+    @jax.jit
+    def losses(task: TeacherTask, theta: Theta, key: jax.Array) -> jax.Array:
+        fresh = jax.random.split(jax.random.fold_in(key, 200), RETRAINS)
+        return jax.vmap(lambda k: task.full_loss(run.run(task, theta, k).params, "test"))(fresh).mean()
+
+    return [float(losses(task, jax.tree.map(lambda x, i=i: x[i], thetas), key)) for i, key in enumerate(keys)]
+
+
+def greedy(task: TeacherTask, keys: jax.Array) -> list[float]:
+    """Hypergradient descent with a horizon of one step: the best setting by validation loss, and its test loss.
+
+    After each step the learning rate moves against the derivative of the full validation loss with respect to it.
+    """
+
+    def run(task: TeacherTask, setting: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        eta, momentum = setting
+        base = {"momentum": momentum, "weight_decay": jnp.zeros(())}
+
+        def body(carry: Any, key: jax.Array) -> Any:
+            inner, rate = carry
+
+            def step(inner: training.InnerState, rate: jax.Array) -> Any:
+                transform = optax.with_extra_args_support(sgd({**base, "learning_rate": rate}))
+                return training.step(task, transform, inner, key)[0], (), None
+
+            done = sensitivity.advance(step, inner, sensitivity.start(inner, rate), rate)
+            grads = jax.grad(functools.partial(validation_loss, task))(done.state.params)
+            slope = sensitivity.along(grads, done.sensitivities.params)[0]
+            return (done.state, jnp.clip(rate - eta * slope, 0, 1)), None
+
+        start = training.start(task, sgd({**base, "learning_rate": jnp.zeros(())}), key)
+        (inner, _), _ = jax.lax.scan(body, (start, jnp.zeros(())), jax.random.split(key, STEPS))
+        return validation_loss(task, inner.params), task.full_loss(inner.params, "test")
+
+    return _best_of(task, run, jnp.array(GREEDY), keys)
+
+
+def cosines(task: TeacherTask, keys: jax.Array) -> list[float]:
+    """The best of a grid of peaks and momenta, by validation loss: what a person would tune, with 24 x 4 runs."""
+
+    def run(task: TeacherTask, setting: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        peak, momentum = setting
+        rate = optax.cosine_decay_schedule(1.0, STEPS)
+        optimizer = optax.chain(optax.trace(momentum), optax.scale_by_schedule(lambda count: -peak * rate(count)))
+        transform = optax.with_extra_args_support(optimizer)
+
+        def body(inner: training.InnerState, key: jax.Array) -> Any:
+            return training.step(task, transform, inner, key)[0], None
+
+        inner, _ = jax.lax.scan(body, training.start(task, transform, key), jax.random.split(key, STEPS))
+        return validation_loss(task, inner.params), task.full_loss(inner.params, "test")
+
+    return _best_of(task, run, jnp.array(COSINES), keys)
+
+
+def _best_of(task: TeacherTask, run: Any, settings: jax.Array, keys: jax.Array) -> list[float]:
+    """The mean test loss of the setting with the lowest mean validation loss over final runs, by outer seed."""
+
+    @jax.jit
+    def losses(task: TeacherTask, key: jax.Array) -> jax.Array:
+        fresh = jax.random.split(jax.random.fold_in(key, 200), RETRAINS)
+        grid = jax.vmap(jax.vmap(run, (None, None, 0)), (None, 0, None))(task, settings, fresh)
+        valid, test = (jnp.where(jnp.isfinite(x), x, jnp.inf).mean(1) for x in grid)
+        return test[jnp.argmin(valid)]
+
+    return [float(losses(task, key)) for key in keys]

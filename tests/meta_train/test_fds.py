@@ -1,0 +1,170 @@
+"""FDS from end to end: the outer step, sign descent, resume, presets that can be loaded again."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from rich.console import Console
+
+import learned_opt
+from learned_opt.checkpoints.load import load_learned_optimizer
+from learned_opt.checkpoints.store import CheckpointStore
+from learned_opt.errors import UsageError
+from learned_opt.evaluate.reproduce.teacher_task import teacher_task
+from learned_opt.meta_train.fds import FDS, FDSTrainer
+from learned_opt.meta_train.fds_config import FDSConfig
+from learned_opt.meta_train.hypergradient import WholeRun
+from learned_opt.meta_train.presets import fds_adamw, fds_sgd, fds_star
+from learned_opt.meta_train.sign_descent import converged, sign_descent
+from learned_opt.schedules import Schedule, ScheduledStar, as_schedule, window_starts
+
+TASK = "digits-linear"
+
+
+def config(**changes: Any) -> FDSConfig:
+    values = {f: getattr(fds_sgd(), f) for f in fds_sgd().__dataclass_fields__}
+    return FDSConfig(**values | {"task": TASK, "steps": 20, "outer_steps": 3, "mode": "forward"} | changes)
+
+
+def quiet() -> Console:
+    return Console(quiet=True)
+
+
+def test_sign_descent_halves_at_a_flip_and_ignores_what_is_not_finite() -> None:
+    """The published rule, step by step."""
+    outer = sign_descent({"a": 0.1, "b": 1.0})
+    theta = {"a": jnp.zeros(2), "b": jnp.zeros(1)}
+    state, path = outer.init(theta), []
+    gradients = [([-5.0, 1e-9], [jnp.nan]), ([3.0, 2.0], [-1.0]), ([-1.0, 0.0], [1.0]), ([-1.0, -1.0], [1.0])]
+    for a, b in gradients:
+        updates, state = outer.update({"a": jnp.array(a), "b": jnp.array(b)}, state, theta)
+        theta = optax.apply_updates(theta, updates)
+        path.append([*theta["a"].tolist(), *theta["b"].tolist()])
+    expected = [[0.1, -0.1, 0.0], [0.05, -0.2, 1.0], [0.075, -0.2, 0.5], [0.1, -0.1, 0.0]]
+    np.testing.assert_allclose(path, expected, atol=1e-6)
+    assert not converged(state, theta)
+    small = state._replace(steps={"a": jnp.full(2, 1e-3), "b": jnp.full(1, 1e-3)})
+    assert not converged(small, theta)  # b is at zero
+    assert converged(small, {"a": jnp.ones(2), "b": -jnp.ones(1)})
+
+
+def test_schedules_are_piecewise_constant_and_stretch() -> None:
+    values = jnp.array([0.3, 0.2, 0.1])
+    found = as_schedule(values, 10)
+    np.testing.assert_allclose([found(i) for i in range(12)], [0.3] * 4 + [0.2] * 3 + [0.1] * 5)
+    assert window_starts(3, 10).tolist() == [0, 4, 7]
+    both = learned_opt.as_schedule({"learning_rate": values, "momentum": jnp.array([0.9])}, 30)
+    np.testing.assert_allclose([both["learning_rate"](i) for i in (9, 10, 29)], [0.3, 0.2, 0.1])
+    assert float(both["momentum"](17)) == pytest.approx(0.9)
+
+
+def test_what_was_found_works_in_any_training_script() -> None:
+    """`optax.sgd` with the schedule as its learning rate is the learned optimizer with the same windows."""
+    rates = jnp.array([0.3, 0.1])
+    theta = {"learning_rate": rates, "momentum": jnp.zeros(1), "weight_decay": jnp.zeros(1)}
+    mine = Schedule(windows=(2, 1, 1), steps=6).transform(theta)
+    plain = optax.sgd(as_schedule(rates, 6))
+    params = grads = jnp.array([1.0, -2.0])
+    a, b = mine.init(params), plain.init(params)
+    for _ in range(6):
+        (u, a), (v, b) = mine.update(grads, a, params), plain.update(grads, b, params)
+        np.testing.assert_allclose(u, v, rtol=1e-6)
+
+
+def test_windows_of_one_leave_star_as_it_is() -> None:
+    star, scheduled = learned_opt.Star(nominal_scale=0.1), ScheduledStar(nominal_scale=0.1, windows=(2, 2), steps=4)
+    theta = scheduled.init(jax.random.key(0))
+    params, grads = jnp.ones((3, 2)), jnp.arange(6.0).reshape(3, 2)
+    a, b = star.transform(star.init(jax.random.key(0))), scheduled.transform(theta)
+    expected, found = (o.update(grads, o.init(params), params)[0] for o in (a, b))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    doubled = scheduled.transform(theta | {"nominal": jnp.full(2, 2.0)})
+    assert np.abs(doubled.update(grads, doubled.init(params), params)[0] - expected).max() > 1e-3
+
+
+def test_an_outer_step_averages_finite_seeds_and_keeps_ranges() -> None:
+    """A rate of 1e30 is not finite on any seed: counted, and nothing moves; a range holds what would leave it."""
+    run = WholeRun(optimizer=Schedule(windows=(2, 1, 1), steps=10), evaluations=2)
+    ranges = {"learning_rate": 1e30, "momentum": 0.999, "weight_decay": 1.0}
+    low = dict.fromkeys(ranges, 0.0)
+    fds = FDS(run=run, outer=sign_descent(dict.fromkeys(ranges, 0.1)), lowest=low, highest=ranges, seeds=3)
+    task, step = teacher_task(), jax.jit(fds.step)
+    theta = {"learning_rate": jnp.full(2, 0.1), "momentum": jnp.array([0.95]), "weight_decay": jnp.zeros(1)}
+    done = step(task, theta, fds.init(theta), jax.random.key(0))
+    assert done.dropped == 0
+    singles = [fds.hypergradient(task, theta, key).gradient for key in jax.random.split(jax.random.key(0), 3)]
+    mean = np.mean([s["learning_rate"] for s in singles], 0)
+    np.testing.assert_allclose(done.hypergradient["learning_rate"], mean, rtol=1e-4)
+    np.testing.assert_allclose(done.theta["learning_rate"], 0.1 - 0.1 * np.sign(mean), atol=1e-6)
+    assert float(done.theta["momentum"][0]) <= 0.999
+    broken = theta | {"learning_rate": jnp.full(2, 1e30)}
+    done = step(task, broken, fds.init(broken), jax.random.key(0))
+    assert done.dropped == 3
+    np.testing.assert_array_equal(done.theta["learning_rate"], broken["learning_rate"])
+    assert np.isnan(done.loss)
+
+
+def test_a_run_ends_loads_and_resumes(tmp_path: Path) -> None:
+    """A run cut after its first outer step and started again ends bit for bit as one that was not."""
+    trainer = FDSTrainer(config(), tmp_path / "whole", quiet())
+    whole = trainer.train()
+    lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [0, 1, 2]
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    assert {"clamped", "dropped", "at_bound", "learning_rate/4", "hypergradient/momentum/0"} <= set(lines[0])
+
+    FDSTrainer(config(), tmp_path / "cut", quiet()).train()
+    (tmp_path / "cut/card.json").unlink()
+    (tmp_path / "cut/theta.npz").unlink()
+    store = CheckpointStore(tmp_path / "cut/checkpoints")
+    store.close()
+    import shutil
+
+    for later in (2, 3):
+        shutil.rmtree(tmp_path / f"cut/checkpoints/{later}")
+    resumed = FDSTrainer(config(), tmp_path / "cut", quiet()).train()
+    for name in whole:
+        np.testing.assert_array_equal(whole[name], resumed[name])
+
+    optimizer, theta, card = load_learned_optimizer(tmp_path / "whole")
+    assert optimizer == Schedule(windows=(5, 1, 1), steps=20)
+    assert card["mode"] == "forward"
+    np.testing.assert_array_equal(theta["learning_rate"], whole["learning_rate"])
+    found = trainer.retrain(whole)
+    assert len(found["test"]) == 4
+    assert np.mean(found["test"]) < 2.3
+    with pytest.raises(UsageError, match="holds a run with steps 20, and 30 was given"):
+        FDSTrainer(config(steps=30), tmp_path / "whole", quiet())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [fds_adamw, fds_star])
+def test_other_optimizers_get_better(make: Any, tmp_path: Path) -> None:
+    values = {f: getattr(make(), f) for f in make().__dataclass_fields__}
+    short = FDSConfig(**values | {"task": TASK, "steps": 50, "outer_steps": 4})
+    FDSTrainer(short, tmp_path / "run", quiet()).train()
+    losses = [json.loads(line)["loss"] for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    assert min(losses[1:]) < losses[0]
+    assert load_learned_optimizer(tmp_path / "run")[0].names == short.names
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "--steps was given 0"),
+        ({"clamp": 1.0, "mode": "auto"}, "--clamp was given 1.0 and --mode auto"),
+        (
+            {"start": {"learning_rate": 2.0, "momentum": 0.0, "weight_decay": 0.0}},
+            "--start was given learning_rate 2.0",
+        ),
+        ({"windows": {"rate": 3}}, "unknown hyperparameter in --windows 'rate'"),
+    ],
+)
+def test_bad_configurations_are_one_line(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        config(**changes)

@@ -1,0 +1,153 @@
+"""Hypergradients of whole runs: forward against reverse and against the published recursions, memory, and the rest."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from learned_opt import sensitivity
+from learned_opt.evaluate.reproduce import fds_identities
+from learned_opt.evaluate.reproduce.teacher_task import TeacherTask, teacher_task
+from learned_opt.meta_train import cost
+from learned_opt.meta_train.hypergradient import STAGES, WholeRun
+from learned_opt.schedules import Schedule, ScheduledStar
+
+SGD = {"learning_rate": (0.3, 0.2, 0.1), "momentum": (0.8,), "weight_decay": (1e-4,)}
+
+
+def sgd_run(steps: int, dtype: str = "float64", **options: Any) -> tuple[WholeRun, TeacherTask, Any]:
+    optimizer = Schedule(windows=(3, 1, 1), steps=steps)
+    theta = {name: jnp.asarray(values, dtype) for name, values in SGD.items()}
+    return WholeRun(optimizer=optimizer, **options), teacher_task(dtype), theta
+
+
+def relative(found: Any, expected: Any) -> float:
+    found, expected = (np.concatenate([np.ravel(x) for x in jax.tree.leaves(t)]) for t in (found, expected))
+    return float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+
+
+@pytest.mark.parametrize(
+    ("steps", "dtype", "tolerance"),
+    [(50, "float64", 1e-10), (50, "float32", 1e-5), pytest.param(200, "float64", 1e-10, marks=pytest.mark.slow)],
+)
+def test_fds_1_forward_is_reverse(steps: int, dtype: str, tolerance: float) -> None:
+    with jax.enable_x64(dtype == "float64"):
+        run, task, theta = sgd_run(steps, dtype)
+        forward, reverse = (jax.jit(f)(task, theta, jax.random.key(3)) for f in (run.forward, run.reverse))
+        np.testing.assert_allclose(forward.loss, reverse.loss, rtol=1e-5)
+        assert all(np.abs(g).min() > 0 for g in forward.gradient.values())
+        assert relative(forward.gradient, reverse.gradient) < tolerance
+
+
+def test_fds_2_memory_of_forward_mode_does_not_grow(x64: None) -> None:
+    """Temporary bytes of the compiled program, 5 hyperparameters."""
+
+    def temporary(steps: int, mode: str) -> int:
+        run, task, theta = sgd_run(steps)
+        program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
+        return program.memory_analysis().temp_size_in_bytes
+
+    short, long = temporary(100, "forward"), temporary(10_000, "forward")
+    assert long <= 1.25 * short
+    assert temporary(10_000, "reverse") >= 50 * temporary(100, "reverse")
+
+
+def test_fds_3_the_published_recursions(x64: None) -> None:
+    """Z = dw / dlam and C = dv / dlam for each kind of hyperparameter, written out as published."""
+    found, key = fds_identities.case(12), jax.random.key(3)
+    gradient = jax.jit(found.run.forward)(found.task, found.theta, key).gradient
+    assert relative(gradient, fds_identities.published(found, key)) < 1e-10
+
+
+@pytest.mark.parametrize("name", ["adamw", "star"])
+def test_any_optimizer_has_hypergradients(name: str, x64: None, quick_jit: Any) -> None:
+    """AdamW's betas and decay, and the heads of STAR: forward mode is backpropagation again."""
+    steps = 6
+    if name == "adamw":
+        optimizer = Schedule(base="adamw", windows=(3, 1, 2), steps=steps)
+        theta = {"learning_rate": [0.01, 0.02, 0.01], "b1": [0.9], "weight_decay": [0.01, 0.02]}
+        theta = jax.tree.map(jnp.asarray, theta, is_leaf=lambda x: isinstance(x, list))
+    else:
+        optimizer = ScheduledStar(windows=(2, 1), steps=steps)
+        theta = jax.tree.map(lambda x: x.astype(jnp.float64), optimizer.init(jax.random.key(0)))
+    run, task = WholeRun(optimizer=optimizer, evaluations=1), teacher_task("float64")
+    forward, reverse = (quick_jit(f)(task, theta, jax.random.key(3)) for f in (run.forward, run.reverse))
+    assert set(forward.gradient) == set(optimizer.names)
+    assert relative(forward.gradient, reverse.gradient) < 1e-10
+
+
+def test_columns_join_when_their_window_starts() -> None:
+    run, _, theta = sgd_run(30)
+    order, stages = run.stages(theta)
+    assert stages == [(0, 10, 3), (10, 20, 4), (20, 30, 5)]
+    assert sorted(order) == list(range(5))
+    many = WholeRun(optimizer=Schedule(windows=(40, 1, 1), steps=400))
+    _, stages = many.stages({"learning_rate": jnp.ones(40), "momentum": jnp.ones(1), "weight_decay": jnp.ones(1)})
+    assert len(stages) == STAGES
+    assert stages[-1] == (350, 400, 42)
+    assert sum((last - first) * active for first, last, active in stages) < 0.6 * 400 * 42
+
+
+def test_clamping_is_counted_and_changes_the_gradient(x64: None) -> None:
+    run, task, theta = sgd_run(20)
+    exact = jax.jit(run.forward)(task, theta, jax.random.key(3))
+    found = {}
+    for limit in (1e-3, 1e9):
+        clamped = sgd_run(20, clamp=limit)[0]
+        found[limit] = jax.jit(clamped.forward)(task, theta, jax.random.key(3))
+    assert exact.clamped == 0
+    assert found[1e9].clamped == 0
+    np.testing.assert_allclose(found[1e9].gradient["learning_rate"], exact.gradient["learning_rate"], rtol=1e-10)
+    assert 0.05 < found[1e-3].clamped < 1
+    assert relative(found[1e-3].gradient, exact.gradient) > 1e-3
+
+
+def test_the_share_of_clamped_entries_is_exact() -> None:
+    """w' = w - a h w with h = (1, 100): of two entries of h times dw / da one is beyond 10 from the second step on."""
+    curvatures = jnp.array([1.0, 100.0])
+
+    def step(state: Any, rate: jax.Array) -> Any:
+        w, clamp_state = state
+        grads, clamp_state = sensitivity.clamp(10.0).update(curvatures * w, clamp_state)
+        return (w - rate * grads, clamp_state), (), None
+
+    rate = jnp.asarray(1e-3)
+    state = jnp.ones(2), sensitivity.clamp(10.0).init(None)
+    sensitivities = sensitivity.start(state, rate)
+    for _ in range(3):
+        state, sensitivities, _, _ = sensitivity.advance(step, state, sensitivities, rate)
+    np.testing.assert_allclose(sensitivities[1].share, [0.5 + 0.5])
+    assert state[1].share == 0
+
+
+def test_without_hessian_is_the_sum_of_displacements(x64: None) -> None:
+    """Plain SGD: nothing but the steps themselves depends on the logarithm of the rate."""
+    curvatures = jnp.array([1.0, 3.0])
+    transform = optax.chain(sensitivity.without_hessian(), optax.identity())
+
+    def step(w: jax.Array, log_rate: jax.Array) -> Any:
+        grads, _ = transform.update(curvatures * w, transform.init(w))
+        return w - jnp.exp(log_rate) * grads, (), None
+
+    w, log_rate = jnp.ones(2), jnp.log(0.1)
+    sensitivities, start = sensitivity.start(w, log_rate), w
+    for _ in range(5):
+        w, sensitivities, _, _ = sensitivity.advance(step, w, sensitivities, log_rate)
+    np.testing.assert_allclose(sensitivities[0], w - start, rtol=1e-12)
+
+
+def test_cost_is_predicted_and_decides() -> None:
+    """Bytes of reverse mode against what the compiled program keeps; few columns go forward, many backward."""
+    run, task, theta = sgd_run(1000, "float32")
+    prediction = cost.predict(run, task, theta)
+    program = jax.jit(run.reverse).lower(task, theta, jax.random.key(0)).compile()
+    measured = program.memory_analysis().temp_size_in_bytes
+    assert 0.5 < prediction.reverse.bytes / measured < 2
+    assert prediction.choice(memory=1e6) == "forward"
+    many = WholeRun(optimizer=Schedule(windows=(100, 1, 1), steps=1000))
+    theta = many.optimizer.init(jax.random.key(0))
+    assert cost.predict(many, task, theta).choice() == "reverse"
+    assert cost.predict(many, task, theta).choice(memory=1e6) == "forward"
