@@ -75,10 +75,8 @@ def predict(run: WholeRun, task: Task, theta: Theta) -> Prediction:
     _, stages = run.stages(windows)
     forward = sum((last - first) * (one + (active - 1) * (two - one)) for first, last, active in stages)
     state = _bytes(inner)
-    each = _bytes(jax.eval_shape(kept, inner, windows)) - _bytes(task)
-    return Prediction(
-        Cost(forward, (size + 1) * state), Cost(steps * _flops(backward, inner, windows), steps * max(each, state))
-    )
+    each = _bytes(jax.eval_shape(kept, inner, windows))
+    return Prediction(Cost(forward, (size + 1) * state), Cost(steps * _flops(backward, inner, windows), steps * each))
 
 
 def _flops(function: Any, *arguments: Any) -> float:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
@@ -147,6 +148,14 @@ def markdown(found: Reproduction) -> str:
         table = _markdown_table(detail.columns, detail.cells, "---|" + "---:|" * (len(detail.columns) - 1))
         parts.append(f"{detail.title}\n\n{table}")
     return "\n".join(parts)
+
+
+def dress(panel: Axes, title: str, x: str, logarithmic: bool) -> None:
+    """What the panels of all figures have in common."""
+    panel.set(xlabel=x, yscale="log" if logarithmic else "linear")
+    panel.set_title(title, fontsize=10)
+    panel.grid(alpha=0.25)
+    panel.spines[["top", "right"]].set_visible(False)
 
 
 def to_png(figure: Figure) -> bytes:

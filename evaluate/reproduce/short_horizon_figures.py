@@ -3,10 +3,9 @@
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from learned_opt.evaluate.reproduce.rows import to_png
+from learned_opt.evaluate.reproduce.rows import dress, to_png
 
 COLOURS = ("#D55E00", "#E69F00", "#56B4E9", "#0072B2", "#009E73", "#000000")
 
@@ -22,7 +21,7 @@ def schedules(found: dict[str, Any], published: dict[str, float]) -> bytes:
         if name in published:
             panels[0].plot(steps[-1], published[name], "x", color=colour, markersize=8)
     for panel, title in zip(panels, ("excess loss (x: published)", "learning rate", "momentum"), strict=True):
-        _dress(panel, title, "step", logarithmic=title != "momentum")
+        dress(panel, title, "step", logarithmic=title != "momentum")
     panels[0].legend(frameon=False, fontsize=8)
     return to_png(figure)
 
@@ -37,7 +36,7 @@ def look_ahead(rates: np.ndarray, found: dict[int, tuple[np.ndarray, np.ndarray]
             name = f"{k} steps" + (", then a decay" if style == "--" else "")
             panel.plot(rates, values, style, color=colour, label=name, linewidth=1.2)
             panel.plot(rates[best], values[best], "o", color=colour)
-    _dress(panel, "excess loss (dots: preferred)", "learning rate", logarithmic=True)
+    dress(panel, "excess loss (dots: preferred)", "learning rate", logarithmic=True)
     panel.set(xscale="log")
     panel.legend(frameon=False, fontsize=8)
     return to_png(figure)
@@ -54,14 +53,7 @@ def offline(chosen: dict[int, Any], remedies: dict[Any, Any]) -> bytes:
         for (name, c), colour in zip(group.items(), COLOURS, strict=False):
             style = ":" if group is truncated and name == longest else "-"
             panel.plot(np.arange(1, len(c.course) + 1), c.course, style, color=colour, label=f"{name}: {c.final:.3g}")
-        _dress(panel, "excess loss", "step", logarithmic=True)
+        dress(panel, "excess loss", "step", logarithmic=True)
         panel.set(xscale="log")
         panel.legend(frameon=False, fontsize=8)
     return to_png(figure)
-
-
-def _dress(panel: Axes, title: str, x: str, logarithmic: bool) -> None:
-    panel.set(title=title, xlabel=x, yscale="log" if logarithmic else "linear")
-    panel.title.set_fontsize(10)
-    panel.grid(alpha=0.25)
-    panel.spines[["top", "right"]].set_visible(False)

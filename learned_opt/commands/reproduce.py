@@ -17,6 +17,7 @@ from learned_opt.evaluate.reproduce import rows
 RESULTS = {
     "estimators": "estimators",
     "short-horizon-bias": "short_horizon_bias",
+    "step-size": "step_size",
     "fds": "fds",
     "metaoptimize": "metaoptimize",
 }

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import learned_opt
-from learned_opt import sensitivity
+from learned_opt.evaluate.reproduce import metaoptimize_identities
 
 # Compiles faster, to slower code.
 jit = functools.partial(
@@ -136,46 +136,9 @@ def test_mo_3_without_memory_it_is_hypergradient_descent(x64: None) -> None:
 
 
 def test_mo_3_with_a_diagonal_hessian_it_is_idbd(x64: None) -> None:
-    """Linear regression in 20 dimensions, 500 steps: the engine with one step size for each weight and d g_i / d w_j
-    left out. Sutton's recursion is written out beside it; its positive part never cuts here."""
-    rng = np.random.default_rng(0)
-    inputs, target = jnp.asarray(rng.normal(size=(500, 20))), jnp.asarray(rng.normal(size=20) * (np.arange(20) < 5))
-    answers = inputs @ target + 0.1 * jnp.asarray(rng.normal(size=500))
-    theta, start = 0.002, float(np.log(0.01))
-
-    def engine(carry: Any, batch: Any) -> Any:
-        beta, w, trace = carry
-        x, y = batch
-
-        def grad(w: jax.Array) -> jax.Array:
-            held = jax.lax.stop_gradient(w)
-            return -(y - x @ held - x * (w - held)) * x  # gradient at w, each entry a function of its own weight alone
-
-        beta = beta - theta * sensitivity.along(grad(w), trace)
-        done = sensitivity.advance(lambda w, beta: (w - jnp.exp(beta) * grad(w), (), None), w, trace, beta)
-        return (beta, done.state, done.sensitivities), done.state
-
-    def idbd(carry: Any, batch: Any) -> Any:
-        beta, w, h = carry
-        x, y = batch
-        delta = y - w @ x
-        beta = beta + theta * delta * x * h
-        alpha = jnp.exp(beta)
-        return (beta, w + alpha * delta * x, h * jnp.maximum(1 - alpha * x**2, 0) + alpha * delta * x), (
-            w + alpha * delta * x,
-            (1 - alpha * x**2).min(),
-        )
-
-    beta, w = jnp.full(20, start), jnp.zeros(20)
-    (beta, _, trace), path = jax.lax.scan(engine, (beta, w, sensitivity.start(w, beta)), (inputs, answers))
-    (expected, _, h), (expected_path, kept) = jax.lax.scan(
-        idbd, (jnp.full(20, start), w, jnp.zeros(20)), (inputs, answers)
-    )
-    assert float(kept.min()) > 0
-    assert float(jnp.ptp(expected)) > 0.1  # step sizes of weights that matter have come apart from the others
-    assert relative(path, expected_path) < 1e-10
-    assert relative(beta, expected) < 1e-10
-    assert relative(trace, jnp.diag(h)) < 1e-10
+    """And with the step size itself as what moves, reset after every step, hypergradient descent."""
+    assert metaoptimize_identities.idbd() < 1e-10
+    assert metaoptimize_identities.hypergradient_descent() < 1e-10
 
 
 def test_2x2_is_the_published_scalar_recursion(x64: None) -> None:

@@ -1,0 +1,45 @@
+"""What `learned-opt speed` measures, and how."""
+
+import contextlib
+import json
+import time
+
+import pytest
+
+from learned_opt import cli
+from learned_opt.benchmarks import timing
+
+
+def test_ratios_are_against_the_floor_of_the_same_round() -> None:
+    """A run that sleeps three times as long as its floor; every run is called once a round, the first round unseen."""
+    calls = []
+
+    def sleep(name: str, seconds: float):
+        def run() -> None:
+            calls.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    found = timing.interleaved({"floor": sleep("floor", 0.01), "slow": sleep("slow", 0.03)}, "floor", repeats=5)
+    assert list(found) == ["slow"]
+    assert 2.5 < found["slow"].median < 3.2
+    assert found["slow"].lower <= found["slow"].median <= found["slow"].upper
+    assert calls[:4] == ["floor", "slow", "slow", "floor"]
+    assert len(calls) == 12
+
+
+@pytest.mark.slow
+def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.suppress(SystemExit):  # passed or not
+        cli.main(["speed", "--repeats", "2", "--steps", "1"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert {row["name"] for row in found["metaoptimize"]} >= {"metaoptimize(AdamW, Adam)"}
+    assert all(row["ratio"] > 0 for row in found["metaoptimize"])
+
+
+def test_bad_flags_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        cli.main(["speed", "--repeats", "0"])
+    assert end.value.code == 2
+    assert "--repeats was given 0: a number from 1 is accepted" in capsys.readouterr().err
