@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +12,7 @@ import numpy as np
 
 from learned_opt.base import Theta
 from learned_opt.evaluate.reproduce.rows import Row
+from learned_opt.evaluate.reproduce.sampling import temporary_bytes
 from learned_opt.evaluate.reproduce.teacher_task import TeacherTask, teacher_task
 from learned_opt.meta_train.hypergradient import WholeRun
 from learned_opt.schedules import Schedule
@@ -59,15 +61,18 @@ def exactness(key: jax.Array) -> Iterator[Row]:
 
 def memory() -> tuple[list[Row], dict[str, list[float]]]:
     """FDS-2: temporary bytes of the compiled programs, and what they are at each length."""
-    found: dict[str, list[float]] = {}
-    with jax.enable_x64(True):
-        for mode in ("forward", "reverse"):
-            found[mode] = []
-            for steps in LENGTHS:
-                run, task, theta = case(steps)
-                program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
-                analysis = program.memory_analysis()
-                found[mode].append(analysis.temp_size_in_bytes / MEGABYTE)
+
+    def temporary(job: tuple[str, int]) -> float:
+        mode, steps = job
+        with jax.enable_x64(True):
+            run, task, theta = case(steps)
+            program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
+            return temporary_bytes(program) / MEGABYTE
+
+    jobs = [(mode, steps) for mode in ("forward", "reverse") for steps in LENGTHS]
+    with ThreadPoolExecutor(2) as pool:  # compilation is most of this
+        sizes = list(pool.map(temporary, jobs))
+    found = {"forward": sizes[: len(LENGTHS)], "reverse": sizes[len(LENGTHS) :]}
     growth = {mode: sizes[-1] / sizes[0] for mode, sizes in found.items()}
     shown = {mode: ", ".join(f"{x:.3g}" for x in sizes) + " MB" for mode, sizes in found.items()}
     rows = [

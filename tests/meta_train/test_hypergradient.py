@@ -33,21 +33,21 @@ def relative(found: Any, expected: Any) -> float:
     ("steps", "dtype", "tolerance"),
     [(50, "float64", 1e-10), (50, "float32", 1e-5), pytest.param(200, "float64", 1e-10, marks=pytest.mark.slow)],
 )
-def test_fds_1_forward_is_reverse(steps: int, dtype: str, tolerance: float) -> None:
+def test_fds_1_forward_is_reverse(steps: int, dtype: str, tolerance: float, quick_jit: Any) -> None:
     with jax.enable_x64(dtype == "float64"):
         run, task, theta = sgd_run(steps, dtype)
-        forward, reverse = (jax.jit(f)(task, theta, jax.random.key(3)) for f in (run.forward, run.reverse))
+        forward, reverse = (quick_jit(f)(task, theta, jax.random.key(3)) for f in (run.forward, run.reverse))
         np.testing.assert_allclose(forward.loss, reverse.loss, rtol=1e-5)
         assert all(np.abs(g).min() > 0 for g in forward.gradient.values())
         assert relative(forward.gradient, reverse.gradient) < tolerance
 
 
-def test_fds_2_memory_of_forward_mode_does_not_grow(x64: None) -> None:
+def test_fds_2_memory_of_forward_mode_does_not_grow(x64: None, quick_jit: Any) -> None:
     """Temporary bytes of the compiled program, 5 hyperparameters."""
 
     def temporary(steps: int, mode: str) -> int:
         run, task, theta = sgd_run(steps)
-        program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
+        program = quick_jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
         return program.memory_analysis().temp_size_in_bytes
 
     short, long = temporary(100, "forward"), temporary(10_000, "forward")
@@ -55,10 +55,10 @@ def test_fds_2_memory_of_forward_mode_does_not_grow(x64: None) -> None:
     assert temporary(10_000, "reverse") >= 50 * temporary(100, "reverse")
 
 
-def test_fds_3_the_published_recursions(x64: None) -> None:
+def test_fds_3_the_published_recursions(x64: None, quick_jit: Any) -> None:
     """Z = dw / dlam and C = dv / dlam for each kind of hyperparameter, written out as published."""
-    found, key = fds_identities.case(12), jax.random.key(3)
-    gradient = jax.jit(found.run.forward)(found.task, found.theta, key).gradient
+    found, key = fds_identities.case(6), jax.random.key(3)
+    gradient = quick_jit(found.run.forward)(found.task, found.theta, key).gradient
     assert relative(gradient, fds_identities.published(found, key)) < 1e-10
 
 
@@ -91,13 +91,13 @@ def test_columns_join_when_their_window_starts() -> None:
     assert sum((last - first) * active for first, last, active in stages) < 0.6 * 400 * 42
 
 
-def test_clamping_is_counted_and_changes_the_gradient(x64: None) -> None:
+def test_clamping_is_counted_and_changes_the_gradient(x64: None, quick_jit: Any) -> None:
     run, task, theta = sgd_run(20)
-    exact = jax.jit(run.forward)(task, theta, jax.random.key(3))
+    exact = quick_jit(run.forward)(task, theta, jax.random.key(3))
     found = {}
     for limit in (1e-3, 1e9):
         clamped = sgd_run(20, clamp=limit)[0]
-        found[limit] = jax.jit(clamped.forward)(task, theta, jax.random.key(3))
+        found[limit] = quick_jit(clamped.forward)(task, theta, jax.random.key(3))
     assert exact.clamped == 0
     assert found[1e9].clamped == 0
     np.testing.assert_allclose(found[1e9].gradient["learning_rate"], exact.gradient["learning_rate"], rtol=1e-10)
