@@ -15,7 +15,6 @@ from learned_opt.tasks.augmentations import GradientNoise, LossRescaled
 from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.functions import FunctionFamily
 
-
 DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
