@@ -9,7 +9,7 @@ from rich.console import Console
 
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.reproduce import metaoptimize_identities, metaoptimize_runs, rows
-from learned_opt.evaluate.reproduce.rows import Reproduction
+from learned_opt.evaluate.reproduce.rows import Detail, Reproduction
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,20 @@ def run(settings: Settings, console: Console) -> Reproduction:
         "metaoptimize",
         found,
         figures={"step_sizes": _step_sizes(curves), "switches": _switches(moving)},
+        details=[_detail(moving)],
         extra={"robustness": curves, "accuracy": moving.accuracy.tolist()},
     )
+
+
+def _detail(moving: metaoptimize_runs.Moving) -> Detail:
+    """The accuracy of every setting, over all phases and in the first two and the rest."""
+    means = moving.accuracy.mean(1)
+    cells = [
+        [name, f"{phases.mean():.3f}", f"{phases[:2].mean():.3f}", f"{phases[2:].mean():.3f}"]
+        for name, phases in zip(metaoptimize_runs.SETTINGS, means, strict=True)
+    ]
+    columns = ("setting", "all phases", "first two", "the others")
+    return Detail("Online accuracy on labels that change every 2000 steps", columns, cells)
 
 
 def _step_sizes(curves: dict[str, Any]) -> bytes:
@@ -72,8 +84,7 @@ def _switches(moving: metaoptimize_runs.Moving) -> bytes:
         left.axvline(phase * metaoptimize_runs.PHASE, color="gray", linewidth=0.5)
     left.set(xlabel="step (lines: the labels change)", ylabel="step size")
     left.legend(frameon=False, fontsize=8)
-    names = ["MetaOptimize", *(f"fixed {rate:g}" for rate in metaoptimize_runs.FIXED)]
-    for name, accuracy in zip(names, moving.accuracy.mean(1), strict=True):
+    for name, accuracy in zip(metaoptimize_runs.SETTINGS, moving.accuracy.mean(1), strict=True):
         right.plot(range(1, metaoptimize_runs.PHASES + 1), accuracy, marker=".", label=name)
     right.set(xlabel="phase", ylabel="online accuracy, mean over seeds")
     right.legend(frameon=False, fontsize=8)

@@ -27,6 +27,13 @@ METAS = {"Adam": optax.adam(1e-3), "Lion": optax.lion(1e-3, b1=0.9, b2=0.99, wei
 LIMITS = {"AdamW": 1.02, "Lion": 1.05, "SGDm": 1.01}
 EVERY = 100  # steps between the points of a curve
 PHASES, PHASE = 10, 2000
+# Starting step size and rate of the meta-optimizer on moving data. The published code's Adam, whose first moment is
+# a plain sum, acts like 1e-2 where it says 1e-3.
+SETTINGS = {
+    "MetaOptimize at 1e-2": (1e-4, 1e-2),
+    "MetaOptimize at 1e-3": (1e-4, 1e-3),
+    **{f"fixed {rate:g}": (rate, 0.0) for rate in FIXED},
+}
 
 
 class Runs(NamedTuple):
@@ -95,7 +102,7 @@ def _train(task: TeacherTask, base: str, meta: str | None, keys: jax.Array) -> R
 
 
 class Moving(NamedTuple):
-    """Online accuracy by setting, phase and seed; log step sizes of MetaOptimize at every step, by seed."""
+    """Online accuracy by setting of `SETTINGS`, seed and phase; log step sizes at every step and seed of the first."""
 
     accuracy: np.ndarray
     logs: np.ndarray
@@ -125,7 +132,7 @@ def switches(seed: int, seeds: int) -> tuple[list[Row], Moving]:
         steps = jnp.arange(PHASES * PHASE)
         return jax.lax.scan(step, (params, state), (steps, jax.random.split(key, len(steps))))[1]
 
-    starts, etas = jnp.array([1e-4, *FIXED]), jnp.array([1e-3] + [0.0] * len(FIXED))
+    starts, etas = jnp.array(list(SETTINGS.values())).T
     accuracy, logs = jax.jit(jax.vmap(jax.vmap(run, (None, None, None, 0)), (None, 0, 0, None)))(
         tasks, starts, etas, keys
     )
@@ -134,14 +141,14 @@ def switches(seed: int, seeds: int) -> tuple[list[Row], Moving]:
 
 
 def _rows(found: Moving, seeds: int) -> list[Row]:
-    ours, fixed = found.accuracy[0].mean(1), found.accuracy[1:].mean(2)
+    ours, fixed = found.accuracy[0].mean(1), found.accuracy[2:].mean(2)
     best = int(fixed.mean(1).argmax())
     at = [PHASE * phase for phase in range(1, PHASES)]
     grown = np.array([[logs[t : t + 200].max() > logs[t - 1] for t in at] for logs in found.logs]).sum(1)
     return [
         Row(
             "MO-7",
-            f"mean online accuracy, {PHASES} phases, against the best of 5 fixed, {FIXED[best]:g}",
+            f"mean online accuracy, {PHASES} phases, meta-rate 1e-2, against the best of 5 fixed, {FIXED[best]:g}",
             ">= best fixed",
             f"{ours.mean():.4f} against {fixed[best].mean():.4f}",
             bool(ours.mean() >= fixed[best].mean()),
@@ -150,7 +157,7 @@ def _rows(found: Moving, seeds: int) -> list[Row]:
         ),
         Row(
             "MO-7",
-            "switches after which the step size grows within 200 steps",
+            "switches after which the step size is larger than before, within 200 steps",
             f">= 7 of {len(at)}",
             f"{', '.join(map(str, grown))} by seed",
             bool(grown.min() >= 7),

@@ -31,7 +31,7 @@ def test_what_metaoptimize_keeps() -> None:
 
 def test_rows_of_moving_data_can_fail() -> None:
     """Online accuracy below that of a fixed rate, and a step size that never grows."""
-    accuracy = np.full((6, 3, 10), 0.5)
+    accuracy = np.full((7, 3, 10), 0.5)
     accuracy[3] = 0.6
     logs = np.repeat(-np.arange(20_000)[None], 3, 0)
     assert [row.passed for row in _rows(Moving(accuracy, logs), 3)] == [False, False]
