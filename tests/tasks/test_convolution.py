@@ -10,7 +10,7 @@ from flax import nnx
 
 from learned_opt.tasks.networks.convolution import Conv
 
-CASES = list(itertools.product((1, 3), (1, 2), ("SAME", "VALID"), ((8, 8), (7, 10))))
+CASES = list(itertools.product((1, 3), (1, 2), ("SAME", "VALID"), ((7, 10),)))
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), CASES)
