@@ -98,20 +98,19 @@ class Runner:
                 self.store.write(self._name(trial, name), cell)
 
     def _batches(self, trial: Trial) -> list[list[Any]]:
-        """What must be run, in sets that run side by side.
+        """What must be run, in sets that share a program.
 
-        One theta goes by itself, so that all optimizers are timed alike, with as many runs at a time as seeds.
+        Side by side, one theta goes by itself, so that all optimizers are timed alike, with as many runs as seeds.
         """
         for name in trial.missing:
             if (cell := self.store.read(self._name(trial, name))) is not None:
                 trial.cells[name] = cell
                 self.counter.advance(self.seeds * trial.horizons[-1])
         missing = trial.missing
-        if not missing or trial.cells:
+        if len(missing) < 2 or trial.cells or self._in_turn(trial.task):
             return [missing] if missing else []
         alone = missing[len(missing) // 2]
-        rest = [name for name in missing if name != alone]
-        return [[alone], rest] if rest else [[alone]]
+        return [[alone], [name for name in missing if name != alone]]
 
     def _name(self, trial: Trial, name: Any) -> str:
         """Of the cell's file: the content of everything that it follows from."""
@@ -171,5 +170,5 @@ class Runner:
             self.counter.advance(taken)
         losses = runs.training_losses()[..., : horizons[-1]]
         by_theta = zip(losses, np.stack(valid_losses, -1), np.stack(test_losses, -1), strict=True)
-        timing = np.float64(runs.seconds_per_step), np.int64(runs.count)
+        timing = np.float64(runs.seconds_per_step), np.int64(runs.side_by_side)
         return [Cell(*arrays, *timing) for arrays in by_theta]
