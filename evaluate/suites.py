@@ -92,6 +92,44 @@ OOD_SMALL = (
     "cart_pole-mlp-balance",
 )
 
+# More of the kinds above, four times as wide (128) and three times as deep (12 layers) as what the preset mixture has.
+OOD = (
+    *OOD_SMALL,
+    "wine-linear",
+    "wine-mlp-wide",
+    "wine-mlp-deepest",
+    "breast_cancer-mlp-wide",
+    "breast_cancer-mlp-deepest",
+    "iris-mlp-deepest",
+    "diabetes-mlp-wide",
+    "digits-linear",
+    "digits-vit",
+    "teacher_classification-linear",
+    "teacher_regression-linear",
+    "python_docs-lstm",
+    "python_docs-transformer",
+    "regression-linear-ill",
+    "rastrigin-10d",
+    "styblinski_tang-10d",
+    "levy-10d",
+    "heat-mlp",
+    "burgers-mlp",
+    "cart_pole-linear-balance",
+)
+OOD_LONG = ("wine-mlp", "breast_cancer-mlp", "diabetes-mlp", "rosenbrock-10d", "regression-logistic-ill")
+OOD_IMAGES = (
+    "mnist-cnn",
+    "mnist-vae",
+    "fashion_mnist-mlp",
+    "fashion_mnist-cnn-16px",
+    "cifar10-mlp",
+    "cifar10-cnn-16px",
+    "cifar10-resnet-16px",
+    "sotu-gru",
+    "sotu-transformer",
+)
+UNSEEN = "none with a data set and architecture that a preset meta-trains on"
+
 SUITES = {
     s.name: s
     for s in (
@@ -109,8 +147,26 @@ SUITES = {
         ),
         Suite(
             "ood-small",
-            f"{len(OOD_SMALL)} tasks, none with a data set and architecture that a preset meta-trains on",
+            f"{len(OOD_SMALL)} tasks, {UNSEEN}",
             functools.partial(_named, OOD_SMALL),
+            (200, 1000),
+        ),
+        Suite(
+            "ood",
+            f"{len(OOD)} tasks, {UNSEEN}; wider, deeper, language, equations, a graph, control",
+            functools.partial(_named, OOD),
+            (200, 2000),
+        ),
+        Suite(
+            "ood-long",
+            f"{len(OOD_LONG)} tasks of ood for ten times the longest horizon of the preset mixture",
+            functools.partial(_named, OOD_LONG),
+            (2000, 20_000),
+        ),
+        Suite(
+            "ood-images",
+            f"{len(OOD_IMAGES)} tasks on mnist, fashion_mnist, cifar10 and sotu, {UNSEEN}; all four must be prepared",
+            functools.partial(_named, OOD_IMAGES),
             (200, 1000),
         ),
         Suite("fast", "the field's four: MLPs on 8x8 grey MNIST, Fashion-MNIST and CIFAR-10, and on digits", _fast),

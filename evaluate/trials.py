@@ -21,9 +21,9 @@ from learned_opt.tasks.survey import survey
 
 PIECE = 500  # inner steps at most between two reports of progress
 POINTS, FIRST_POINT = 20, 10  # of a validation curve
-# Side by side, small steps share what a step costs at least; but batched matrices and kernels are slow on a CPU, and
-# leave its cache: one after another, gradients of 15 to 30 million operations take half the time (GRU, mixer).
-MEGAFLOPS_IN_TURN = 5.0
+# Side by side, small steps share what a step costs at least. But batched products are slow on a CPU and leave its cache:
+# one after another, 75 runs with gradients of 2 (VAE) to 30 million operations (CNN, ResNet, mixer) take half the time.
+MEGAFLOPS_IN_TURN = 2.0
 
 Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
 

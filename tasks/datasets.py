@@ -13,7 +13,8 @@ from learned_opt.tasks import teachers
 from learned_opt.tasks.base import SPLITS, Split
 from learned_opt.tasks.cache import cached
 from learned_opt.tasks.pixels import open_images
-from learned_opt.tasks.sources import OURS, SKLEARN_TABLES, features_of, open_set, split_sources
+from learned_opt.tasks.sources import OURS, SKLEARN_TABLES, open_set, split_sources
+from learned_opt.tasks.texts import open_text
 
 # Image sets that named task families are made of; `load` reads any other that TFDS knows.
 OFFICIAL = ("mnist", "fashion_mnist", "cifar10")
@@ -177,24 +178,16 @@ def _read_images(name: str, size: int | None, grey: bool) -> dict[str, np.ndarra
 
 
 def _read_text(name: str) -> dict[str, np.ndarray]:
-    builder = open_set(name)
-    features = features_of(builder)
-    key = next((k for k in ("text", "tokens") if k in features and features[k].np_dtype in (object, np.uint8)), None)
-    if key is None:
+    opened = open_text(name)
+    if opened.num_bytes > LIMIT_BYTES:
         raise errors.UsageError(
-            f"data set {name!r} is not one of text: it has {', '.join(features)}; accepted: text, or tokens of uint8"
+            f"data set {name!r} is {_gib(opened.num_bytes)}, more than the {_gib(LIMIT_BYTES)} that are put on the "
+            f"device: read it with learned_opt.tasks.streaming.stream_text"
         )
-    if (num_bytes := builder.info.dataset_size) > LIMIT_BYTES:
-        raise errors.UsageError(
-            f"data set {name!r} is {_gib(num_bytes)}, more than the {_gib(LIMIT_BYTES)} that are put on the device"
-        )
-    sources = split_sources(name, builder)
-    return {f"{split}_tokens": _joined(source, key) for split, source in sources.items()}
-
-
-def _joined(source: Any, key: str) -> np.ndarray:
-    records = (source[i][key] for i in range(len(source)))
-    return np.concatenate([np.frombuffer(x, np.uint8) if isinstance(x, bytes) else x for x in records])
+    return {
+        f"{split}_tokens": np.concatenate([opened.decode(source[i]) for i in range(len(source))])
+        for split, source in opened.sources.items()
+    }
 
 
 def _read_table(name: str) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from learned_opt.tasks.augmentations import (
     SmallerBatches,
 )
 from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.delay import DelayedGradients
 from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.reparametrise import Reparametrised
 
@@ -28,6 +29,7 @@ AUGMENTATIONS: dict[str, Callable[[TaskFamily], TaskFamily]] = {
     "noise": GradientNoise,
     "low-precision": LowPrecision,
     "small-batches": SmallerBatches,
+    "delayed": DelayedGradients,
 }
 
 

@@ -1,9 +1,14 @@
-"""Image sets too large for the device: shuffled batches read as they are needed, with Grain."""
+"""Images and text too large for the device: shuffled batches read as they are needed, with Grain."""
+
+from typing import Any
 
 import grain
+import grain.experimental
+import numpy as np
 
 from learned_opt.tasks.base import Split
 from learned_opt.tasks.pixels import open_images
+from learned_opt.tasks.texts import open_text
 
 
 def stream(
@@ -23,3 +28,23 @@ def stream(
     examples = grain.MapDataset.source(images.sources[split]).seed(seed).shuffle().repeat()
     batches = examples.map(images.decode).batch(batch_size)
     return iter(batches.to_iter_dataset())
+
+
+def stream_text(name: str, split: Split, batch_size: int, length: int, seed: int) -> grain.DatasetIterator:
+    """Endless batches of windows int32 `[batch_size, length + 1]`: `length` bytes and their nexts.
+
+    Records, shuffled anew in every epoch, are joined and cut into windows that do not overlap, so that neighbours in a
+    batch are often neighbours in a long record. State and `seed` are those of `stream`; sets and splits those of
+    `datasets.load_text`, without its limit.
+
+    Raises:
+        UsageError: as `datasets.load_text` does.
+    """
+    text = open_text(name)
+
+    def decode(example: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {"tokens": text.decode(example)}
+
+    records = grain.MapDataset.source(text.sources[split]).seed(seed).shuffle().repeat().map(decode).to_iter_dataset()
+    windows = grain.experimental.ConcatThenSplitIterDataset(records, length_struct={"tokens": length + 1})
+    return iter(windows.map(lambda window: window["tokens"].astype(np.int32)).batch(batch_size))

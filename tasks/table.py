@@ -29,6 +29,8 @@ from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 from learned_opt.tasks.physics import Physics
 from learned_opt.tasks.regression import Regression
 from learned_opt.tasks.reparametrise import Reparametrised
+from learned_opt.tasks.sampled_sizes import SampledSizes
+from learned_opt.tasks.subset import Subset
 from learned_opt.tasks.supervised import Supervised
 
 IMAGE_SIZE = 8  # larger sets are shrunk to the size of digits: a step has to be cheap
@@ -37,10 +39,11 @@ MANY = ("relu", "tanh", "gelu", "silu", "sigmoid", "elu")
 # Around ln 10, the loss of a uniform guess of ten classes: fresh weights are often a little worse.
 OF_TEN = (2.15, 2.9)
 LINEAR = architecture(MLP, hidden=())
+LARGEST = architecture(MLP, hidden=(64, 64, 64, 64))  # of sampled sizes
 
 
-def _images(data: str) -> datasets.Dataset:
-    return datasets.load(data, size=IMAGE_SIZE)
+def _images(data: str, size: int = IMAGE_SIZE) -> datasets.Dataset:
+    return datasets.load(data, size=size)
 
 
 def _image_entries(data: str, mlp: float, cnn: float) -> Iterator[Entry]:
@@ -77,10 +80,23 @@ def _digits_entries() -> Iterator[Entry]:
     yield _supervised("digits-mlp-squared", 0.4, architecture(MLP), (0.9, 4.0), objective="squared-error")
     yield Entry("digits-mlp-scaled", lambda: Rescaled(Supervised(_images("digits"))), "digits", OF_TEN, 0.1)
     yield Entry("digits-mlp-noisy_labels", lambda: NoisyLabels(Supervised(_images("digits"))), "digits", OF_TEN, 0.1)
+    yield Entry("digits-mlp-sizes", lambda: SampledSizes(_images("digits"), LARGEST), "digits", OF_TEN, 0.1)
+    yield Entry("digits-mlp-subset", lambda: Subset(Supervised(_images("digits")), 5), "digits", OF_TEN, 0.2)
     yield _supervised("digits-cnn-deep", 0.2, architecture(CNN, hidden=(8, 16, 16)), activations=SMOOTH)
     yield _supervised("digits-resnet", 0.1, architecture(ResNet), batch_size=32)
     yield _supervised("digits-vit", 0.3, architecture(ViT), batch_size=32, activations=("gelu",))
     yield _supervised("digits-mixer", 0.3, architecture(Mixer), batch_size=32, activations=("gelu",))
+
+
+def _larger_image_entries() -> Iterator[Entry]:
+    """Images of 16 x 16, in colour where the set is."""
+    networks = {"cnn": architecture(CNN, hidden=(16, 32)), "resnet": architecture(ResNet)}
+    for data, name in ((data, name) for data in ("fashion_mnist", "cifar10") for name in networks):
+
+        def make(data: str = data, name: str = name) -> TaskFamily:
+            return Supervised(_images(data, 16), networks[name], batch_size=16)
+
+        yield Entry(f"{data}-{name}-16px", make, data, OF_TEN, 0.01)
 
 
 def _autoencoder_entries() -> Iterator[Entry]:
@@ -115,6 +131,8 @@ def _table_entries() -> Iterator[Entry]:
             ("linear", LINEAR, linear),
             ("mlp", architecture(MLP), mlp),
             ("mlp-deep", architecture(MLP, hidden=(32, 32, 32)), mlp),
+            ("mlp-wide", architecture(MLP, hidden=(128,)), mlp),
+            ("mlp-deepest", architecture(MLP, hidden=(32,) * 12, norm="layer"), mlp),
         ):
 
             def make(data: str = data, network: Architecture = network, fields: Any = fields) -> TaskFamily:
@@ -125,19 +143,18 @@ def _table_entries() -> Iterator[Entry]:
 
 def _language_entries() -> Iterator[Entry]:
     # Around ln 256, the loss of a uniform guess.
-    data, loss = "python_docs", (5.45, 6.5)
     networks = {
         "gru": architecture(Recurrent, cell="gru"),
         "lstm": architecture(Recurrent, cell="lstm"),
         "transformer": architecture(LanguageModel),
         "transformer-wide": architecture(LanguageModel, width=64, depth=3, heads=4),
     }
-    for name, network in networks.items():
+    for data, name in ((data, name) for data in ("python_docs", "sotu") for name in networks):
 
-        def make(network: Architecture = network) -> TaskFamily:
-            return Language(datasets.load_text(data), network, ("gelu",), batch_size=8)
+        def make(data: str = data, name: str = name) -> TaskFamily:
+            return Language(datasets.load_text(data), networks[name], ("gelu",), batch_size=8)
 
-        yield Entry(f"{data}-{name}", make, data, loss, 0.2)
+        yield Entry(f"{data}-{name}", make, data, (5.45, 6.5), 0.2)
 
 
 def _generated(
@@ -202,6 +219,7 @@ def _entries() -> Iterator[Entry]:
     yield from _image_entries("fashion_mnist", 0.15, 0.1)
     yield from _image_entries("cifar10", 0.04, 0.02)
     yield from _digits_entries()
+    yield from _larger_image_entries()
     yield from _autoencoder_entries()
     yield from _table_entries()
     yield from _language_entries()

@@ -20,6 +20,11 @@ class WrappedTask:
         """That of the inner task."""
         return self.inner.loss_scale
 
+    @property
+    def delay(self) -> Any:
+        """By how much the gradients of the inner task are late, or None: see `delay.py`."""
+        return getattr(self.inner, "delay", None)
+
     def init(self, key: jax.Array) -> Params:
         """The inner weights."""
         return self.inner.init(key)

@@ -40,11 +40,12 @@ def run(benchmarks, tasks, seeds, directory):
     return losses, np.array([registry.floor(task) for task in tasks])
 
 
-def check(benchmarks, tasks, seeds, directory):
+def check(benchmarks, measures, directory, tasks=TASKS, seeds=5):
     """Both ways in which a benchmark says that one is better."""
     losses, floors = run(benchmarks, tasks, seeds, directory)
     low, high = scipy.stats.binom.interval(SURE, benchmarks, statistics.CONFIDENCE)
-    for measure, values in losses.items():
+    for measure in measures:
+        values = losses[measure]
         ratios = [statistics.aggregate(statistics.loss_ratios(*pair, floors)) for pair in values]
         improved = [statistics.improvement(*pair) for pair in values]
         for name, null, estimates in (("ratio", 1.0, ratios), ("improvement", 0.5, improved)):
@@ -59,9 +60,10 @@ def check(benchmarks, tasks, seeds, directory):
 
 
 def test_forty_benchmarks(tmp_path):
-    check(40, TASKS, 5, tmp_path)
+    check(40, MEASURES[:1], tmp_path)
 
 
 @pytest.mark.slow
 def test_two_hundred_benchmarks(tmp_path):
-    check(200, TASKS, 5, tmp_path)
+    """Seen: 189, 189 and 187 ratios of training, validation and test loss, 197, 195 and 192 probabilities."""
+    check(200, MEASURES, tmp_path)

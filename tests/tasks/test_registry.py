@@ -1,9 +1,12 @@
 """Tasks that users add."""
 
 import importlib.metadata
+import re
 import sys
 import types
+from pathlib import Path
 
+import jax
 import pytest
 
 from learned_opt.errors import UsageError
@@ -11,6 +14,9 @@ from learned_opt.tasks import registry
 from learned_opt.tasks.augmentations import GradientNoise, LossRescaled
 from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.functions import FunctionFamily
+
+
+DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
 
 def entry(name):
@@ -44,6 +50,20 @@ def test_tasks_of_an_installed_package_are_found(monkeypatch):
     install(monkeypatch, "a_users_tasks")
     assert registry.tasks()["sphere-mine"] is module.TASKS["sphere-mine"]
     assert registry.family("sphere-mine") == FunctionFamily("sphere", 2)
+
+
+def test_the_file_of_the_docs_is_a_task_that_trains(monkeypatch):
+    """Taken from docs/tasks.md as it stands, found through an entry point, and as its entry states."""
+    code = re.search("```python\n(.*?)```", DOCS.read_text(), re.DOTALL).group(1)
+    module = types.ModuleType("my_package.tasks")
+    monkeypatch.setitem(sys.modules, "my_package.tasks", module)
+    exec(code, module.__dict__)
+    install(monkeypatch, "my_package.tasks")
+    family, key = registry.family("bowl"), jax.random.key(0)
+    task = family.task(family.sample(key))
+    starts = jax.vmap(lambda k: task.loss(task.init(k), k, task.sample_batch(k, "train")))(jax.random.split(key, 500))
+    low, high = registry.tasks()["bowl"].initial_loss
+    assert low < float(starts.mean()) < high
 
 
 def test_augmentations_by_name():

@@ -137,4 +137,6 @@ def test_a_set_larger_than_the_limit_is_refused_and_streamed(prepare_images, mon
 
 def test_text_larger_than_the_limit_is_refused(fresh_cache, monkeypatch):
     monkeypatch.setattr(datasets, "LIMIT_BYTES", 300_000)
-    assert "'python_docs' is 0.0003" in refusal(lambda: datasets.load_text("python_docs"))
+    message = refusal(lambda: datasets.load_text("python_docs"))
+    assert "'python_docs' is 0.0003" in message
+    assert "learned_opt.tasks.streaming.stream_text" in message

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from learned_opt.tasks import datasets
-from learned_opt.tasks.streaming import stream
+from learned_opt.tasks.streaming import stream, stream_text
 
 
 def batches(count, *arguments, **options):
@@ -68,3 +68,34 @@ def test_images_are_decoded_as_load_does(prepare_images):
         got, _ = next(stream("tiny", "valid", 5, seed=0, **options))
         expected = datasets.load("tiny", **options).images["valid"]
         assert sorted(x.tobytes() for x in got) == sorted(x.tobytes() for x in expected)
+
+
+def windows(count, *arguments, **options):
+    return list(itertools.islice(stream_text("python_docs", *arguments, **options), count))
+
+
+def test_an_epoch_of_text_is_every_byte_of_its_split_once():
+    """Shuffled by seed: as many of each byte as in the split, to the last window."""
+    tokens = datasets.load_text("python_docs").tokens["valid"]
+    count = len(tokens) // (4 * 32)
+    found = windows(count, "valid", 4, 31, seed=0)
+    assert {(w.shape, w.dtype) for w in found} == {((4, 32), np.dtype(np.int32))}
+    seen, there = (np.bincount(x.ravel(), minlength=256) for x in (np.stack(found), tokens))
+    assert 0 <= np.sum(there - seen) < 4 * 32
+    assert np.all(there >= seen)
+    np.testing.assert_array_equal(found, windows(count, "valid", 4, 31, seed=0))
+    assert np.any(found[0] != windows(1, "valid", 4, 31, seed=1)[0])
+    assert np.any(found[0].ravel() != tokens[: 4 * 32])
+
+
+@pytest.mark.parametrize("taken", [0, 7])
+def test_text_continues_with_the_very_next_batch(taken):
+    whole = windows(taken + 5, "test", 4, 50, seed=0)
+    interrupted = stream_text("python_docs", "test", 4, 50, seed=0)
+    for _ in range(taken):
+        next(interrupted)
+    state = json.loads(json.dumps(interrupted.get_state()))
+    next(interrupted)
+    fresh = stream_text("python_docs", "test", 4, 50, seed=0)
+    fresh.set_state(state)
+    np.testing.assert_array_equal(list(itertools.islice(fresh, 5)), whole[taken:])
