@@ -34,10 +34,16 @@ def lines(summary: Summary) -> list[str]:
 
 def _drawn(table: tables.Table) -> rich.table.Table:
     drawn = rich.table.Table(
-        title=table.title, title_justify="left", caption=table.note, caption_justify="left", box=rich.box.SIMPLE_HEAD
+        title=table.title,
+        title_justify="left",
+        caption=table.note,
+        caption_justify="left",
+        box=rich.box.SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
     )
     for i, column in enumerate(table.columns):
-        drawn.add_column(column, justify="right" if i else "left", overflow="fold")
+        drawn.add_column(column, justify="right" if i else "left", overflow="fold", no_wrap=not i)
     for row in table.rows:
         drawn.add_row(*(Text(cell.text) for cell in row))
     return drawn

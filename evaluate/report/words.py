@@ -6,7 +6,7 @@ import numpy as np
 
 from learned_opt.evaluate.scores import MEASURES, TUNED_ADAM
 from learned_opt.evaluate.statistics import Estimate
-from learned_opt.evaluate.summary import BASELINES, Aggregated, Summary
+from learned_opt.evaluate.summary import Aggregated, Summary
 
 
 def verdict(summary: Summary) -> str:
@@ -88,8 +88,6 @@ def listed(summary: Summary, places: dict[str, list[int]]) -> str:
 
 def limits(summary: Summary, label: str) -> str:
     """How many ratios of a contender to tuned Adam were clipped or censored, at the horizons shown first."""
-    if label == TUNED_ADAM:
-        return "-"
     loss = summary.compared(label, TUNED_ADAM, summary.horizon).ratios
     speed = summary.compared(label, TUNED_ADAM, summary.speed_horizon).ratios
     clipped = sum(int(loss[m].ratios.clipped.sum()) for m in ("final_loss", "valid_loss"))
@@ -101,11 +99,6 @@ def limits(summary: Summary, label: str) -> str:
 def tuning(summary: Summary) -> dict[str, str]:
     """The tuning budget of every row, by label."""
     return {contender.label: contender.tuning or "not stated" for contender in summary.results.contenders}
-
-
-def baseline_name(label: str) -> str:
-    """What a baseline is."""
-    return dict(zip(BASELINES, ("tuned for each task", "one rate for all tasks", "at its default"), strict=True))[label]
 
 
 def number(value: float, form: str = ".3g") -> str:
