@@ -21,7 +21,7 @@ from learned_opt.tasks.survey import survey
 
 PIECE = 500  # inner steps at most between two reports of progress
 POINTS, FIRST_POINT = 20, 10  # of a validation curve
-# Side by side, small steps share what a step costs at least. But batched products are slow on a CPU and leave its cache:
+# Side by side, small steps share what a step costs at least. But batched products are slow on CPUs, and leave their cache:
 # one after another, 75 runs with gradients of 2 (VAE) to 30 million operations (CNN, ResNet, mixer) take half the time.
 MEGAFLOPS_IN_TURN = 2.0
 
