@@ -21,8 +21,9 @@ from learned_opt.tasks.survey import survey
 
 PIECE = 500  # inner steps at most between two reports of progress
 POINTS, FIRST_POINT = 20, 10  # of a validation curve
-# Side by side, small steps share what a step costs at least. But batched products are slow on CPUs, and leave their cache:
-# one after another, 75 runs with gradients of 2 (VAE) to 30 million operations (CNN, ResNet, mixer) take half the time.
+# Side by side, small steps share what a step costs at least. But batched products are slow on a CPU, as is leaving its
+# cache: one after another, 75 runs of a CNN, a ResNet or a mixer (6 to 30 million operations a gradient) take half the
+# time, and those of a VAE (2 million) three quarters.
 MEGAFLOPS_IN_TURN = 2.0
 
 Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
