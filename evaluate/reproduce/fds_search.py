@@ -29,7 +29,8 @@ SEARCHED = {"learning_rate": 1.0, "momentum": 1.0, "weight_decay": 3e-3}  # rand
 TRIALS = (10, 50, 200)
 # Greedy descent: 4 rates of the learning rate, with and without momentum.
 GREEDY = list(itertools.product((1e-3, 1e-2, 1e-1, 1.0), (0.0, 0.9)))
-COSINES = list(itertools.product((0.03, 0.1, 0.2, 0.3, 0.5, 1.0), (0.0, 0.5, 0.8, 0.9)))
+# Cosine schedules: peak, momentum, weight decay.
+COSINES = list(itertools.product((0.1, 0.3, 1.0), (0.0, 0.9), (0.0, 3e-4, 1e-3, 3e-3)))
 
 
 class Search(NamedTuple):
@@ -144,12 +145,16 @@ def greedy(task: TeacherTask, keys: jax.Array) -> list[float]:
 
 
 def cosines(task: TeacherTask, keys: jax.Array) -> list[float]:
-    """The best of a grid of peaks and momenta, by validation loss: what a person would tune."""
+    """The best of a grid of peaks, momenta and decays, by validation loss: what a person would tune."""
 
     def run(task: TeacherTask, setting: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        peak, momentum = setting
+        peak, momentum, decay = setting
         rate = optax.cosine_decay_schedule(1.0, STEPS)
-        optimizer = optax.chain(optax.trace(momentum), optax.scale_by_schedule(lambda count: -peak * rate(count)))
+        optimizer = optax.chain(
+            optax.add_decayed_weights(decay),
+            optax.trace(momentum),
+            optax.scale_by_schedule(lambda count: -peak * rate(count)),
+        )
         transform = optax.with_extra_args_support(optimizer)
 
         def body(inner: training.InnerState, key: jax.Array) -> Any:
