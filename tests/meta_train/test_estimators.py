@@ -62,7 +62,7 @@ def star_loop(optimizer: Star, unroller: Any, state: Any, key: jax.Array) -> Any
 
     def loop(theta: Any) -> jax.Array:
         task, transform = unroller.family.task(state.problem.task_params), optimizer.transform(theta)
-        params, opt_state = state.inner
+        params, opt_state, _ = state.inner
         losses = []
         for step_key in jax.random.split(key, 6):
             batch_key = jax.random.split(jax.random.split(step_key)[0])[0]
