@@ -156,7 +156,8 @@ class Star:
                 self._propose(theta, grad, param, Statistics(*own), count)
                 for grad, param, *own in zip(grads, leaves, *stats, strict=True)
             ]
-            factors, aligned = [1.0] * len(leaves), state.alignment
+            factors: list[Any] = [1.0] * len(leaves)
+            aligned = state.alignment
             if self.aligned and leaves:
                 factors, aligned = _controlled(theta["controller"], state.alignment, proposals, count)
             return (
