@@ -39,9 +39,9 @@ def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) ->
     base = np.array(seconds.pop(floor))
     return {
         name: Ratio(
-            *(float(q) for q in np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75))),
-            float(np.median(taken)),
-            float(np.median(base)),
+            *np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)).tolist(),
+            seconds=float(np.median(taken)),
+            floor_seconds=float(np.median(base)),
         )
         for name, taken in seconds.items()
     }

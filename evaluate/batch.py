@@ -120,15 +120,15 @@ def text(optimizer: Optimizer, family: TaskFamily, theta: Theta) -> str:
     Numbers that enter it as arguments, the data and theta among them, are not in it; constants are.
     """
 
-    def everything(family: TaskFamily, theta: Theta, key: jax.Array, seed: int, losses: jax.Array) -> Any:
+    def everything(family: TaskFamily, theta: Theta, key: jax.Array, seed: jax.Array, losses: jax.Array) -> Any:
         draws, run = _draw_one(family, key, seed), one_run(optimizer)
         state = run.start(theta, draws.params)
         state, losses = run.train(family, theta, draws.task_params, draws.train_key, state, losses, 0, 1)
         batches = jax.tree.map(lambda x: x[None], draws.valid_batches)
-        return losses, run.evaluate(family, batches, draws.task_params, draws.train_key, 0, state)
+        return losses, run.evaluate(family, batches, draws.task_params, draws.train_key, seed, state)
 
     losses = jax.ShapeDtypeStruct((1,), np.float32)
-    return jax.jit(everything).lower(family, theta, jax.random.key(0), 0, losses).as_text()
+    return jax.jit(everything).lower(family, theta, jax.random.key(0), np.int32(0), losses).as_text()
 
 
 @functools.cache

@@ -60,7 +60,7 @@ class Store:
         arrays = cache.read(path, Cell._fields)
         self.counts["cached"] += arrays is not None
         self.counts["damaged"] += arrays is None and path.exists()
-        return arrays and Cell(**arrays)
+        return None if arrays is None else Cell(**arrays)
 
     def write(self, name: str, cell: Cell) -> None:
         """Keeps a cell that was run."""
@@ -82,7 +82,7 @@ def digest(*parts: Any) -> str:
 def platform(devices: Sequence[jax.Device]) -> list[Any]:
     """What else a cell's numbers follow from, and, from the number of devices, its time."""
     kinds = [device.device_kind for device in devices]
-    return [FORMAT, jax.__version__, jaxlib.__version__, *kinds, jax.config.jax_enable_x64]
+    return [FORMAT, jax.__version__, jaxlib.__version__, *kinds, jax.config.read("jax_enable_x64")]
 
 
 def _content(leaf: Any) -> bytes:

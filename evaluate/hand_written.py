@@ -82,7 +82,7 @@ class Cosine(HandWritten):
 
         def learning_rate(step: jax.Array) -> jax.Array:
             done = step / theta["horizon"]
-            falling = decay((done - WARM_UP) / (1 - WARM_UP))  # type: ignore[arg-type]  # it takes fractions too
+            falling = decay((done - WARM_UP) / (1 - WARM_UP))  # it takes fractions too
             return theta["peak"] * jnp.where(done < WARM_UP, done / WARM_UP, falling)
 
         return optax.with_extra_args_support(optax.adamw(learning_rate))

@@ -135,7 +135,7 @@ class Runner:
             tasks = list(dict.fromkeys(trial.task for trial, _ in batches if trial.task not in self.draws))
             drawn = pool.map(lambda task: batch.draw(self.families[task], self.keys[task], self.seeds), tasks)
             self.draws |= zip(tasks, drawn, strict=True)
-            starts = [
+            starts: list[Callable[[], Runs]] = [
                 functools.partial(
                     Runs,
                     batch.program(trial.optimizer, self.devices, self._in_turn(trial.task)),
@@ -171,5 +171,5 @@ class Runner:
             self.counter.advance(taken)
         losses = runs.training_losses()[..., : horizons[-1]]
         by_theta = zip(losses, np.stack(valid_losses, -1), np.stack(test_losses, -1), strict=True)
-        timing = np.float64(runs.seconds_per_step), np.int64(runs.side_by_side)
+        timing = np.array(runs.seconds_per_step), np.array(runs.side_by_side)
         return [Cell(*arrays, *timing) for arrays in by_theta]

@@ -24,6 +24,10 @@ class LearnedOptimizer(Protocol):
     has one, are exempt from meta weight decay, which would otherwise pull decay rates towards their starting values.
     """
 
+    def __hash__(self) -> int:
+        """As of a frozen dataclass: a program is compiled once for all that are equal."""
+        ...
+
     def init(self, key: jax.Array) -> Theta:
         """Samples starting meta-parameters."""
         ...

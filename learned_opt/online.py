@@ -110,7 +110,7 @@ def tune_online(
 
         def base_step(joint: Joint, logs: Any) -> Any:
             """Parameters and base state after the update; as a second output, the gradient."""
-            grads = updates if form == "hessian-free" else jax.grad(value_fn)(joint.params)
+            grads = updates if form == "hessian-free" or value_fn is None else jax.grad(value_fn)(joint.params)
             steps, base_state = transform(logs).update(grads, joint.base_state, joint.params, **extra)
             new = joint._replace(params=optax.apply_updates(joint.params, steps), base_state=base_state)
             return new, grads, steps

@@ -201,7 +201,7 @@ def _simulated_entries() -> Iterator[Entry]:
         network = architecture(MLP, hidden=(16, 16))
         yield _generated(f"{equation}-mlp", loss, lowers, Physics, network=network, equation=equation, batch_size=32)
     yield _generated("block_model-graph", (1.2, 1.8), 0.15, lambda: NodeClassification(block_model()))
-    policy = {"activations": ("tanh",), "batch_size": 16}
+    policy: dict[str, Any] = {"activations": ("tanh",), "batch_size": 16}
     for goal, loss, lowers in (("balance", (0.3, 0.6), 0.1), ("swing-up", (0.9, 1.0), 0.0)):
         for name, network in (("linear", LINEAR), ("mlp", architecture(MLP, hidden=(16,)))):
             yield _generated(f"cart_pole-{name}-{goal}", loss, lowers, CartPole, network=network, goal=goal, **policy)

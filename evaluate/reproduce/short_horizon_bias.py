@@ -3,6 +3,7 @@
 Wu, Ren, Liao, Grosse 2018, arXiv 1803.02021.
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ def run(settings: Settings, console: Console) -> Reproduction:
         "look-ahead": look_ahead,
         "chosen": lambda: {horizon: offline.at_horizon(horizon) for horizon in HORIZONS},
         **{
-            name: lambda name=name, n=problems: offline.in_truncations(name, n, settings.seed)
+            name: functools.partial(offline.in_truncations, name, problems, settings.seed)
             for name, problems in REMEDIES.items()
         },
     }
