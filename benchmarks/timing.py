@@ -37,11 +37,8 @@ def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) ->
             if repeat:
                 seconds[name].append(taken)
     base = np.array(seconds.pop(floor))
-    return {
-        name: Ratio(
-            *np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)).tolist(),
-            seconds=float(np.median(taken)),
-            floor_seconds=float(np.median(base)),
-        )
-        for name, taken in seconds.items()
-    }
+    ratios = {}
+    for name, taken in seconds.items():
+        median, lower, upper = np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)).tolist()
+        ratios[name] = Ratio(median, lower, upper, float(np.median(taken)), float(np.median(base)))
+    return ratios

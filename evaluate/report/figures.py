@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
