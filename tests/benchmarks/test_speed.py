@@ -21,7 +21,7 @@ def test_ratios_are_against_the_floor_of_the_same_round() -> None:
 
         return run
 
-    found = timing.interleaved({"floor": sleep("floor", 0.01), "slow": sleep("slow", 0.03)}, "floor", repeats=5)
+    found = timing.interleaved({"floor": sleep("floor", 0.05), "slow": sleep("slow", 0.15)}, "floor", repeats=5)
     assert list(found) == ["slow"]
     assert 2.5 < found["slow"].median < 3.2
     assert found["slow"].lower <= found["slow"].median <= found["slow"].upper
