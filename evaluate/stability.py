@@ -137,18 +137,23 @@ def growth(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
     return jnp.exp(logs[len(logs) // 4 :].mean())
 
 
-def departure(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
-    """What training does, nothing held or linearised: the RMS of `h (w - optimum)` over the last quarter of the window.
+def separation(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
+    """The same measured: by what factor a step pulls apart two runs of training that see the same noise.
 
-    In units of the noise; it is about 1 where the curvature begins to matter more than the noise does.
+    Nothing is held or linearised: both start at the optimum, a hundred-thousandth apart, and move as training does.
     """
+    distance = 1e-5 * jnp.sqrt(float(at.params.size))
 
-    def body(state: InnerState, noise: jax.Array) -> Any:
-        state = step(transform, lambda params: curvatures * (params - at.params) + noise, state)
-        return state, jnp.sqrt(jnp.mean(jnp.square(curvatures * (state.params - at.params))))
+    def body(states: InnerState, noise: jax.Array) -> Any:
+        def one(state: InnerState) -> InnerState:
+            return step(transform, lambda params: curvatures * (params - at.params) + noise, state)
 
-    sizes = jax.lax.scan(body, InnerState(at.params, at.opt_state), at.noise)[1]
-    return sizes[-(len(sizes) // 4) :].mean()
+        return jax.vmap(one)(states), None
+
+    pair = jax.tree.map(lambda x: jnp.stack([x, x]), InnerState(at.params, at.opt_state))
+    pair = pair._replace(params=pair.params.at[1].add(1e-5))
+    end, _ = jax.lax.scan(body, pair, at.noise)
+    return (jnp.linalg.norm(end.params[0] - end.params[1]) / distance) ** (1 / len(at.noise))
 
 
 def on_grid(transform: Transform, at: Bath, grid: np.ndarray, measure: Callable[..., jax.Array] = growth) -> jax.Array:

@@ -49,13 +49,9 @@ def sample(rng: np.random.Generator, setting: Setting) -> Samples:
 
 
 def train(samples: Samples, etas: np.ndarray, noise: float) -> np.ndarray:
-    """Weights after `STEPS` steps for every step size `[etas, d]`, by one singular value decomposition.
-
-    `w_t = V ((1 - (1 - eta lambda)^t) / S) U^T y` with `lambda = S^2 / n`.
-    """
-    u, s, v = np.linalg.svd(samples.features, full_matrices=False)
-    shrinking = 1 - np.multiply.outer(etas, s**2 / len(samples.targets))
-    along = (u.T @ samples.targets) / s
+    """Weights after `STEPS` steps for every step size `[etas, d]`, all from one decomposition of the features."""
+    eigenvalues, along, v = _decomposed(samples)
+    shrinking = 1 - np.multiply.outer(etas, eigenvalues)
     frozen = np.zeros(len(etas), bool)
     power = np.ones_like(shrinking)
     for _ in range(STEPS):
@@ -65,6 +61,20 @@ def train(samples: Samples, etas: np.ndarray, noise: float) -> np.ndarray:
     weights = ((1 - power) * along) @ v
     weights[frozen] = FREEZE * noise * np.eye(1, weights.shape[1])
     return weights
+
+
+def _decomposed(samples: Samples) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`lambda = S^2 / n`, `U^T y / S` and `V^T` of `X = U S V^T`: `w_t = V (1 - (1 - eta lambda)^t) U^T y / S`.
+
+    From the smaller of `X^T X` and `X X^T`, which takes a tenth of the time of a singular value decomposition.
+    """
+    x, y, _ = samples
+    if len(y) >= x.shape[1]:
+        squares, v = np.linalg.eigh(x.T @ x)
+        return squares / len(y), (v.T @ (x.T @ y)) / squares, v.T
+    squares, u = np.linalg.eigh(x @ x.T)
+    roots = np.sqrt(squares)
+    return squares / len(y), (u.T @ y) / roots, (u.T @ x) / roots[:, None]
 
 
 def tune(setting: Setting, validate: bool, seed: int = 0) -> Tuned:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.base import Theta
 from learned_opt.evaluate.reproduce.weight_mlp import WeightMLP
 from learned_opt.meta_train.horizons import Horizons
 from learned_opt.meta_train.objective import MetaObjective
@@ -18,19 +18,21 @@ from learned_opt.meta_train.parallel import Component, OuterSteps
 from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import datasets, teachers, training
+from learned_opt.tasks.base import Params, Split
 from learned_opt.tasks.datasets import Table
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.mlp import MLP
 from learned_opt.tasks.supervised import Supervised
+from learned_opt.tasks.training import InnerState
 
 SAMPLES, NOISE, CLASSES = 200, 0.2, 10
 OPTIMIZER = WeightMLP(hidden=8, step_scale=0.02, magnitude_scale=0.1)
-TRUNCATION, HORIZON, PARTICLES = 20, 500, 4
-DEPLOYED = 1000
+TRUNCATION, HORIZON, PARTICLES, OUTER_STEPS = 20, 500, 4, 200
+DEPLOYED, PARTS, SEEDS = 1000, 10, 5
 
 
 class Trained(NamedTuple):
-    """Accuracies of networks at the end, by seed: on the training samples, wrong labels and all, and in test."""
+    """Accuracies `[seeds, parts]` along training: on the training samples, wrong labels and all, and in test."""
 
     train: np.ndarray
     test: np.ndarray
@@ -61,52 +63,57 @@ def problem(name: str) -> tuple[Supervised, Supervised]:
     return whole, family({"train": slice(half), "valid": slice(half, SAMPLES), "test": test})
 
 
-def meta_train(family: Supervised, validate: bool, steps: int, seed: int, optimizer=OPTIMIZER, rate=3e-3) -> Theta:
-    """Meta-parameters after `steps` outer steps."""
+def meta_train(family: Supervised, validate: bool, seed: int) -> Theta:
+    """Meta-parameters after `OUTER_STEPS`, by the loss of training minibatches or of validation minibatches."""
     unroller = Unroller(
         family=family,
-        optimizer=optimizer,
+        optimizer=OPTIMIZER,
         objective=MetaObjective(measured_on="valid" if validate else "train", clip=4.0),
         truncation=TRUNCATION,
         horizons=Horizons(shortest=HORIZON, longest=HORIZON, out_of_phase=True),
     )
-    outer_optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(optax.cosine_decay_schedule(rate, steps)))
-    outer_steps = OuterSteps(
-        [Component(TruncatedBackprop(unroller=unroller), PARTICLES)], outer_optimizer, jax.devices()[:1]
-    )
+    rate = optax.cosine_decay_schedule(0.01, OUTER_STEPS)
+    outer_optimizer = optax.chain(optax.clip_by_global_norm(1.0), optax.adam(rate))
+    component = Component(TruncatedBackprop(unroller=unroller), PARTICLES)
+    outer_steps = OuterSteps([component], outer_optimizer, jax.devices()[:1])
     key = jax.random.key(seed)
-    theta = optimizer.init(key)
+    theta = OPTIMIZER.init(key)
     outer, states = outer_steps.init_outer(theta), outer_steps.init(key, theta)
-    for i in range(steps):
-        outer, states, m = outer_steps.step(outer, states, jax.random.fold_in(key, i))
-        if i % (steps // 8) == 0:
-            print(i, float(m["loss"][0]), float(m["gradient_norm"]), m["dropped"], flush=True)
+    for i in range(OUTER_STEPS):
+        outer, states, _ = outer_steps.step(outer, states, jax.random.fold_in(key, i))
     return outer.theta
 
 
-def deploy(family: Supervised, optimizer: LearnedOptimizer, theta: Theta, seeds: int) -> Trained:
-    """Trains networks on all samples."""
+def deploy(family: Supervised, theta: Theta, seed: int) -> Trained:
+    """Trains `SEEDS` networks on all samples."""
     task = family.task(jnp.zeros((), jnp.int32))
-    transform = optimizer.transform(theta)
+    transform = OPTIMIZER.transform(theta)
 
-    def accuracy(params, split):
-        x, y = task.family.data.features[split], task.family.data.targets[split]
-        logits = task.family.network.apply(params, *task.family.sizes(), jnp.asarray(x), jnp.tanh, jax.random.key(0))
-        return (logits.argmax(1) == y).mean()
+    def accuracy(params: Params, split: Split) -> jax.Array:
+        inputs, labels = (jnp.asarray(x[split]) for x in (family.data.features, family.data.targets))
+        outputs = family.network.apply(params, *family.sizes(), inputs, jnp.tanh, jax.random.key(0))
+        return (outputs.argmax(1) == labels).mean()
 
-    def one(key):
+    def one(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         start_key, key = jax.random.split(key)
-        inner = training.start(task, transform, start_key)
 
-        def body(inner, k):
-            inner, seen = training.step(task, transform, inner, k)
-            return inner, seen.loss
+        def step(inner: InnerState, key: jax.Array) -> tuple[InnerState, None]:
+            return training.step(task, transform, inner, key)[0], None
 
-        def chunk(inner, k):
-            inner, loss = jax.lax.scan(body, inner, jax.random.split(k, DEPLOYED // 10))
+        def part(inner: InnerState, key: jax.Array) -> tuple[InnerState, tuple[jax.Array, jax.Array]]:
+            inner, _ = jax.lax.scan(step, inner, jax.random.split(key, DEPLOYED // PARTS))
             return inner, (accuracy(inner.params, "train"), accuracy(inner.params, "test"))
 
-        return jax.lax.scan(chunk, inner, jax.random.split(key, 10))[1]
+        return jax.lax.scan(part, training.start(task, transform, start_key), jax.random.split(key, PARTS))[1]
 
-    train, test = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(123), seeds))
-    return Trained(np.asarray(train), np.asarray(test))
+    found = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(seed + 1), SEEDS))
+    return Trained(*(np.asarray(x) for x in found))
+
+
+def both_ways(name: str, seed: int) -> tuple[Trained, Trained]:
+    """Train-by-train on all samples, and train-by-validation on halves; both put to use on all."""
+    whole, halves = problem(name)
+    return (
+        deploy(whole, meta_train(whole, False, seed), seed),
+        deploy(whole, meta_train(halves, True, seed), seed),
+    )

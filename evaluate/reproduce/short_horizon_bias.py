@@ -17,6 +17,7 @@ from rich.console import Console
 
 from learned_opt.evaluate import noisy_quadratic as exact
 from learned_opt.evaluate.reproduce import offline_schedules as offline
+from learned_opt.evaluate.reproduce import online_smd
 from learned_opt.evaluate.reproduce import short_horizon_figures as figures
 from learned_opt.evaluate.reproduce.rows import Reproduction, Row, Settings
 from learned_opt.meta_train.estimators import EstimatorName
@@ -30,6 +31,7 @@ BEST = 3.89  # the final excess to beat
 LOOK_AHEAD = (10, 30, 100)  # of the paper's figure 2
 RATES = np.geomspace(0.005, 0.198, 400)
 HORIZONS = (10, 30, 100, 300, 1000, 3000)
+IN_FLOAT32 = ("hand-set", "fresh batches", "same batch")  # what trains networks
 REMEDIES: dict[EstimatorName, int] = {"forward": 20, "noise-reuse-es": 30, "pes": 60, "truncated-backprop": 10}
 
 
@@ -58,14 +60,18 @@ def run(settings: Settings, console: Console) -> Reproduction:
         },
     }
 
-    def in_float64(name: str) -> Any:
-        with jax.enable_x64(True):
+    jobs |= {"hand-set": lambda: online_smd.hand_set(settings.seed)}
+    for name, same_batch in (("fresh batches", False), ("same batch", True)):
+        jobs[name] = lambda same_batch=same_batch: online_smd.adaptive(settings.seed, same_batch)
+
+    def measured(name: str) -> Any:
+        with jax.enable_x64(name not in IN_FLOAT32):
             result = jobs[name]()
         console.print(f"{name}: done", style="dim")
         return result
 
     with ThreadPoolExecutor(2) as pool:
-        found = dict(zip(jobs, pool.map(in_float64, jobs), strict=True))
+        found = dict(zip(jobs, pool.map(measured, jobs), strict=True))
     remedies = {name: found[name] for name in REMEDIES}
     with jax.enable_x64(True):
         rows = [
@@ -73,6 +79,7 @@ def run(settings: Settings, console: Console) -> Reproduction:
             *_schedule_rows(found["schedules"]),
             *_look_ahead_rows(found["look-ahead"]),
             *_offline_rows(found["chosen"], remedies),
+            *_online_rows(found["hand-set"], found["fresh batches"], found["same batch"]),
         ]
     return Reproduction(
         "short-horizon-bias",
@@ -81,10 +88,12 @@ def run(settings: Settings, console: Console) -> Reproduction:
             "figure-1": figures.schedules(found["schedules"], PUBLISHED),
             "figure-2": figures.look_ahead(RATES, found["look-ahead"]),
             "figure-3": figures.offline(found["chosen"], remedies),
+            "online": figures.online(found["fresh batches"], found["same batch"]),
         },
         extra={
             "schedules": {name: schedule._asdict() for name, schedule in found["schedules"].items()},
             "chosen": {str(horizon): {"rate": c.rate, "decay": c.decay} for horizon, c in found["chosen"].items()},
+            "online": {name: {str(k): o._asdict() for k, o in found[name].items()} for name in IN_FLOAT32[1:]},
         },
     )
 
@@ -278,3 +287,27 @@ def _offline_rows(chosen: dict[int, offline.Chosen], remedies: dict[EstimatorNam
         what = f"the same ratio, chosen by {name}, {offline.TRUNCATION} steps at a time"
         criterion = ">= 20x: it cannot see further" if blind else "<= 2x"
         yield Row("SHB-7", what, criterion, f"{ratio:.4g}x", ratio >= 20 if blind else ratio <= 2)
+
+
+def _online_rows(
+    hand: online_smd.Outcome, fresh: dict[float, online_smd.Outcome], same: dict[float, online_smd.Outcome]
+) -> Iterator[Row]:
+    for start in online_smd.STARTS[:2]:
+        found = fresh[start]
+        ratio = found.decayed / hand.decayed
+        yield Row(
+            "SHB-8",
+            f"online SMD from rate {start:g}: effective rate it ends with; loss after decay by that of rate 0.1 held",
+            "<= 0.1; >= 1.5x",
+            f"{found.rates[-1]:.3f}; {found.decayed:.3f} / {hand.decayed:.3f} = {ratio:.2f}x",
+            bool(found.rates[-1] <= 0.1 and ratio >= 1.5),
+        )
+    block = 1000 // online_smd.EVERY - 1
+    for start, found in same.items():
+        yield Row(
+            "SHB-8",
+            f"the same from {start:g}, one batch for a whole lookahead: effective rate at step 1000, loss at 5000",
+            ">= 5; >= 1.5",
+            f"{found.rates[block]:.2f}; {found.adapted:.2f}",
+            bool(found.rates[block] >= 5 and not found.adapted < 1.5),
+        )

@@ -57,3 +57,15 @@ def offline(chosen: dict[int, Any], remedies: dict[Any, Any]) -> bytes:
         panel.set(xscale="log")
         panel.legend(frameon=False, fontsize=8)
     return to_png(figure)
+
+
+def online(fresh: dict[float, Any], same: dict[float, Any]) -> bytes:
+    """Effective learning rates of online SMD by step, with noise in the lookahead and without."""
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    titles = "effective rate, fresh batches in the lookahead", "effective rate, one batch"
+    for panel, found, title in zip(figure.subplots(1, 2, sharey=True), (fresh, same), titles, strict=True):
+        for (start, outcome), colour in zip(found.items(), COLOURS, strict=False):
+            panel.plot(10 * np.arange(1, len(outcome.rates) + 1), outcome.rates, color=colour, label=f"from {start:g}")
+        dress(panel, title, "step", logarithmic=True)
+        panel.legend(frameon=False, fontsize=8)
+    return to_png(figure)

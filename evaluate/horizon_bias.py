@@ -1,0 +1,125 @@
+"""Is a meta-training horizon too short? A look at what it prefers, and what it prefers where a decay follows.
+
+A horizon that is too short prefers steps that are too small: it sees the noise that small steps remove, and not the
+progress that large ones would have bought (Wu et al. 2018, arXiv 1803.02021, figure 2). Training ends with a decay
+sooner or later; so the same steps are judged once as they stand at the horizon, and once after a decay has followed.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.tasks import training
+from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.training import InnerState
+
+MULTIPLIERS = 2.0 ** np.arange(-5, 5.5, 0.5)
+EVALUATIONS = 16  # training minibatches that a final loss is averaged over
+LAST = 0.01  # what the decay takes steps down to
+FLOOR = 1e-10  # losses below it are as good
+RESAMPLES = 2000
+TOO_SHORT = 1.5
+
+
+class Sweep(NamedTuple):
+    """Final training losses `[multipliers, seeds]`, at the horizon and after the decay that follows it."""
+
+    plain: np.ndarray
+    decayed: np.ndarray
+
+
+class Preference(NamedTuple):
+    """Multipliers of the steps preferred at the horizon and with a decay, their ratio and its 90 % interval.
+
+    at_edge: a preferred multiplier is the smallest or largest tried, so that the ratio is a bound. diverged: runs whose
+    loss is not finite, of all.
+    """
+
+    plain: float
+    decayed: float
+    ratio: float
+    low: float
+    high: float
+    at_edge: bool
+    diverged: int
+    runs: int
+
+
+def sweep(
+    family: TaskFamily, optimizer: LearnedOptimizer, theta: Theta, horizon: int, seeds: int, key: jax.Array
+) -> Sweep:
+    """Trains at every multiplier of the optimizer's steps; all see the same tasks, starts and batches."""
+    decay = max(horizon // 2, 10)
+
+    def one(family: TaskFamily, theta: Theta, multiplier: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        task_key, start_key, run_key, decay_key, loss_key = jax.random.split(key, 5)
+        task = family.task(family.sample(task_key))
+        base = optimizer.transform(theta)
+
+        def step(inner: InnerState, at: tuple[jax.Array, jax.Array]) -> tuple[InnerState, None]:
+            factor, key = at
+            scaled = optax.with_extra_args_support(optax.chain(base, optax.scale(multiplier * factor)))
+            return training.step(task, scaled, inner, key)[0], None
+
+        def final(inner: InnerState) -> jax.Array:
+            def loss(key: jax.Array) -> jax.Array:
+                batch_key, loss_key = jax.random.split(key)
+                return task.loss(inner.params, loss_key, task.sample_batch(batch_key, "train"))
+
+            return jax.vmap(loss)(jax.random.split(loss_key, EVALUATIONS)).mean()
+
+        inner = training.start(task, optax.chain(base, optax.scale(multiplier)), start_key)
+        inner, _ = jax.lax.scan(step, inner, (jnp.ones(horizon), jax.random.split(run_key, horizon)))
+        factors = LAST ** (jnp.arange(1, decay + 1) / decay)
+        end, _ = jax.lax.scan(step, inner, (factors, jax.random.split(decay_key, decay)))
+        return final(inner), final(end)
+
+    over_seeds = jax.vmap(one, (None, None, None, 0))
+    run = jax.jit(jax.vmap(over_seeds, (None, None, 0, None)))
+    found = run(family, theta, jnp.asarray(MULTIPLIERS, jnp.float32), jax.random.split(key, seeds))
+    return Sweep(*(np.asarray(x, float) for x in found))
+
+
+def preference(sweeps: list[Sweep], seed: int = 0) -> Preference:
+    """What the sweeps of all families prefer together: the least mean log loss; the interval by resampling seeds."""
+    plain, decayed = (np.concatenate([getattr(s, name) for s in sweeps], 1) for name in Sweep._fields)
+    lost = int((~np.isfinite(plain)).sum() + (~np.isfinite(decayed)).sum())
+    logs = [np.log(np.maximum(np.where(np.isfinite(x), x, np.inf), FLOOR)) for x in (plain, decayed)]
+    best = [_best(x.mean(1)) for x in logs]
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, plain.shape[1], (RESAMPLES, plain.shape[1]))
+    ratios = [_best(logs[1][:, rows].mean(1)) / _best(logs[0][:, rows].mean(1)) for rows in drawn]
+    low, high = np.quantile(ratios, (0.05, 0.95))
+    edges = MULTIPLIERS[[0, -1]]
+    return Preference(
+        *best, best[1] / best[0], float(low), float(high), bool(np.isin(best, edges).any()), lost, 2 * plain.size
+    )
+
+
+def _best(losses: np.ndarray) -> float:
+    """The multiplier of the least loss, between grid points by the parabola through it and its neighbours."""
+    i = int(losses.argmin())
+    shift = 0.0
+    if 0 < i < len(losses) - 1 and np.isfinite(losses[i - 1 : i + 2]).all():
+        before, here, after = losses[i - 1 : i + 2]
+        bend = before - 2 * here + after
+        shift = 0.5 * (before - after) / bend if bend > 0 else 0.0
+    step = np.log(MULTIPLIERS[1] / MULTIPLIERS[0])
+    return float(MULTIPLIERS[i] * np.exp(np.clip(shift, -0.5, 0.5) * step))
+
+
+def advice(found: Preference, horizon: int) -> str:
+    """One line: whether to meta-train on longer horizons."""
+    if found.low >= TOO_SHORT:
+        return (
+            f"a horizon of {horizon} is too short: it prefers steps {found.ratio:.1f}x smaller than training that ends "
+            "with a decay. Use a longer --max-horizon with pes, noise-reuse-es or forward, whose cost does not grow "
+            "with it, or meta-train with the decay appended"
+        )
+    if found.high < TOO_SHORT:
+        return f"a horizon of {horizon} shows little bias: within {TOO_SHORT:g}x of what a decay prefers"
+    return f"undecided at a horizon of {horizon}: the interval includes {TOO_SHORT:g}; use more --seeds"
