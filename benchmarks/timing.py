@@ -39,6 +39,6 @@ def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) ->
     base = np.array(seconds.pop(floor))
     ratios = {}
     for name, taken in seconds.items():
-        median, lower, upper = np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)).tolist()
-        ratios[name] = Ratio(median, lower, upper, float(np.median(taken)), float(np.median(base)))
+        middle, lower, upper = (float(q) for q in np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)))
+        ratios[name] = Ratio(middle, lower, upper, float(np.median(taken)), float(np.median(base)))
     return ratios

@@ -89,15 +89,15 @@ def preference(sweeps: list[Sweep], seed: int = 0) -> Preference:
     plain, decayed = (np.concatenate([getattr(s, name) for s in sweeps], 1) for name in Sweep._fields)
     lost = int((~np.isfinite(plain)).sum() + (~np.isfinite(decayed)).sum())
     logs = [np.log(np.maximum(np.where(np.isfinite(x), x, np.inf), FLOOR)) for x in (plain, decayed)]
-    best = [_best(x.mean(1)) for x in logs]
+    preferred, decayed_preferred = (_best(x.mean(1)) for x in logs)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(0, plain.shape[1], (RESAMPLES, plain.shape[1]))
     ratios = [_best(logs[1][:, rows].mean(1)) / _best(logs[0][:, rows].mean(1)) for rows in drawn]
     low, high = np.quantile(ratios, (0.05, 0.95))
     edges = MULTIPLIERS[[0, -1]]
-    return Preference(
-        *best, best[1] / best[0], float(low), float(high), bool(np.isin(best, edges).any()), lost, 2 * plain.size
-    )
+    at_edge = bool(np.isin([preferred, decayed_preferred], edges).any())
+    ratio = decayed_preferred / preferred
+    return Preference(preferred, decayed_preferred, ratio, float(low), float(high), at_edge, lost, 2 * plain.size)
 
 
 def _best(losses: np.ndarray) -> float:

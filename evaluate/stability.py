@@ -10,7 +10,7 @@ noise of unit variance leaves it (`Bath`), which curvatures does it stand, in un
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.flatten_util
@@ -24,7 +24,7 @@ from learned_opt.tasks.base import Batch, Task
 from learned_opt.tasks.training import InnerState
 
 DENSE = 300  # Jacobians up to this size are formed
-Transform = optax.GradientTransformation
+Transform: TypeAlias = optax.GradientTransformation
 Gradient = Callable[[Any], Any]  # from weights to the gradient of the loss
 
 
@@ -129,8 +129,9 @@ def growth(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
         return new, jax.tree.map(lambda x: x / norm, tangent), jnp.log(norm)
 
     def body(carry: Any, noise: jax.Array) -> Any:
-        *carry, log = one(*carry, noise)
-        return tuple(carry), log
+        opt_state, tangent = carry
+        opt_state, tangent, log = one(opt_state, tangent, noise)
+        return (opt_state, tangent), log
 
     start = jnp.ones_like(at.params), jax.tree.map(jnp.zeros_like, sensitivity.floats(at.opt_state))
     logs = jax.lax.scan(body, (at.opt_state, start), at.noise)[1]

@@ -52,7 +52,7 @@ def problem(name: str) -> tuple[Supervised, Supervised]:
     features, labels = features[order].astype(np.float32), labels[order].astype(np.int32)
     noisy = np.where(rng.random(SAMPLES) < NOISE, rng.integers(0, CLASSES, SAMPLES), labels[:SAMPLES]).astype(np.int32)
 
-    def family(cut: dict[str, slice]) -> Supervised:
+    def family(cut: dict[Split, slice]) -> Supervised:
         x = {s: features[rows] for s, rows in cut.items()}
         y = {s: noisy[rows] if s != "test" else labels[rows] for s, rows in cut.items()}
         data = Table(x, y, CLASSES)

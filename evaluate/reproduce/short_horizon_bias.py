@@ -62,7 +62,7 @@ def run(settings: Settings, console: Console) -> Reproduction:
 
     jobs |= {"hand-set": lambda: online_smd.hand_set(settings.seed)}
     for name, same_batch in (("fresh batches", False), ("same batch", True)):
-        jobs[name] = lambda same_batch=same_batch: online_smd.adaptive(settings.seed, same_batch)
+        jobs[name] = functools.partial(online_smd.adaptive, settings.seed, same_batch)
 
     def measured(name: str) -> Any:
         with jax.enable_x64(name not in IN_FLOAT32):

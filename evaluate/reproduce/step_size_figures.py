@@ -51,11 +51,11 @@ def meta_descent(courses: dict[float, np.ndarray], best: float) -> bytes:
 def least_squares(by_noise: dict[float, Any], by_size: dict[int, Any]) -> bytes:
     """Test RMSE by noise and by sample size, of both ways to choose."""
     figure = Figure(figsize=(11, 4), layout="constrained")
-    for panel, (found, title, x) in zip(
-        figure.subplots(1, 2),
-        ((by_noise, "d = 200, n = 100", "noise"), (by_size, "d = 200, noise 1", "samples")),
-        strict=True,
-    ):
+    sweeps: list[tuple[dict[Any, Any], str, str]] = [
+        (by_noise, "d = 200, n = 100", "noise"),
+        (by_size, "d = 200, noise 1", "samples"),
+    ]
+    for panel, (found, title, x) in zip(figure.subplots(1, 2), sweeps, strict=True):
         for i, (name, colour) in enumerate((("train-by-train", ORANGE), ("train-by-validation", BLUE))):
             panel.plot(list(found), [both[i].test for both in found.values()], "o-", color=colour, label=name)
         panel.set(xscale="log")

@@ -15,6 +15,7 @@ from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.cli import parse
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import horizon_bias
+from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.presets import PRESETS
 from learned_opt.tasks import registry as task_registry
 
@@ -73,6 +74,8 @@ def _setting(name: str, seed: int) -> tuple[LearnedOptimizer, Theta, tuple[str, 
     """Optimizer, meta-parameters, task families and longest horizon of a preset or of a run."""
     if name in PRESETS:
         config = PRESETS[name]()
+        if not isinstance(config, Config):
+            raise UsageError(f"{name} has no horizon to choose: it trains whole runs; another preset is accepted")
         optimizer = registry.make(config.optimizer, config.optimizer_options)
         return optimizer, optimizer.init(jax.random.key(seed)), tuple(config.tasks), config.max_horizon
     path = Path(name) / "config.json"
