@@ -38,7 +38,7 @@ def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) ->
                 seconds[name].append(taken)
     base = np.array(seconds.pop(floor))
     ratios = {}
-    for name, taken in seconds.items():
-        middle, lower, upper = (float(q) for q in np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75)))
-        ratios[name] = Ratio(middle, lower, upper, float(np.median(taken)), float(np.median(base)))
+    for name, times in seconds.items():
+        middle, lower, upper = (float(q) for q in np.quantile(np.array(times) / base, (0.5, 0.25, 0.75)))
+        ratios[name] = Ratio(middle, lower, upper, float(np.median(times)), float(np.median(base)))
     return ratios
