@@ -5,7 +5,7 @@ progress that large ones would have bought (Wu et al. 2018, arXiv 1803.02021, fi
 sooner or later; so the same steps are judged once as they stand at the horizon, and once after a decay has followed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import optax
 
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.tasks import training
-from learned_opt.tasks.base import TaskFamily
+from learned_opt.tasks.base import TaskFamily, TaskParams
 from learned_opt.tasks.training import InnerState
 
 MULTIPLIERS = 2.0 ** np.arange(-5, 5.5, 0.5)
@@ -30,6 +30,15 @@ class Sweep(NamedTuple):
 
     plain: np.ndarray
     decayed: np.ndarray
+
+
+class Run(NamedTuple):
+    """One training run: its task, where it stands, the multiplier of its steps, and its key."""
+
+    task_params: TaskParams
+    inner: InnerState
+    multiplier: jax.Array
+    key: jax.Array
 
 
 class Preference(NamedTuple):
@@ -52,36 +61,52 @@ class Preference(NamedTuple):
 def sweep(
     family: TaskFamily, optimizer: LearnedOptimizer, theta: Theta, horizon: int, seeds: int, key: jax.Array
 ) -> Sweep:
-    """Trains at every multiplier of the optimizer's steps; all see the same tasks, starts and batches."""
-    decay = max(horizon // 2, 10)
+    """Trains at every multiplier of the optimizer's steps; all see the same tasks, starts and batches.
 
-    def one(family: TaskFamily, theta: Theta, multiplier: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        task_key, start_key, run_key, decay_key, loss_key = jax.random.split(key, 5)
-        task = family.task(family.sample(task_key))
-        base = optimizer.transform(theta)
+    Two halves of the horizon, then a decay of the same length: one compiled program runs all three.
+    """
+    start_key, key = jax.random.split(key)
+    keys = jnp.repeat(jax.random.split(start_key, seeds), len(MULTIPLIERS), 0)  # multipliers are the fastest axis
+    multipliers = jnp.tile(jnp.asarray(MULTIPLIERS, jnp.float32), seeds)
+    steps = max(horizon // 2, 1)
+
+    def start(family: TaskFamily, theta: Theta, key: jax.Array) -> tuple[TaskParams, InnerState]:
+        task_key, start_key = jax.random.split(key)
+        task_params = family.sample(task_key)
+        return task_params, training.start(family.task(task_params), optimizer.transform(theta), start_key)
+
+    def run(
+        family: TaskFamily, theta: Theta, factors: jax.Array, phase: jax.Array, run: Run
+    ) -> tuple[InnerState, jax.Array]:
+        task, base = family.task(run.task_params), optimizer.transform(theta)
+        run_key, loss_key = jax.random.split(jax.random.fold_in(run.key, phase))
 
         def step(inner: InnerState, at: tuple[jax.Array, jax.Array]) -> tuple[InnerState, None]:
             factor, key = at
-            scaled = optax.with_extra_args_support(optax.chain(base, optax.scale(multiplier * factor)))
-            return training.step(task, scaled, inner, key)[0], None
+            scale = optax.scale(run.multiplier * factor)
 
-        def final(inner: InnerState) -> jax.Array:
-            def loss(key: jax.Array) -> jax.Array:
-                batch_key, loss_key = jax.random.split(key)
-                return task.loss(inner.params, loss_key, task.sample_batch(batch_key, "train"))
+            def update(grads: Any, state: Any, params: Any = None, **extra: Any) -> Any:
+                updates, state = base.update(grads, state, params, **extra)
+                return scale.update(updates, optax.ScaleState(), params)[0], state
 
-            return jax.vmap(loss)(jax.random.split(loss_key, EVALUATIONS)).mean()
+            return training.step(task, optax.GradientTransformationExtraArgs(base.init, update), inner, key)[0], None
 
-        inner = training.start(task, optax.chain(base, optax.scale(multiplier)), start_key)
-        inner, _ = jax.lax.scan(step, inner, (jnp.ones(horizon), jax.random.split(run_key, horizon)))
-        factors = LAST ** (jnp.arange(1, decay + 1) / decay)
-        end, _ = jax.lax.scan(step, inner, (factors, jax.random.split(decay_key, decay)))
-        return final(inner), final(end)
+        def loss(key: jax.Array) -> jax.Array:
+            batch_key, loss_key = jax.random.split(key)
+            return task.loss(inner.params, loss_key, task.sample_batch(batch_key, "train"))
 
-    over_seeds = jax.vmap(one, (None, None, None, 0))
-    run = jax.jit(jax.vmap(over_seeds, (None, None, 0, None)))
-    found = run(family, theta, jnp.asarray(MULTIPLIERS, jnp.float32), jax.random.split(key, seeds))
-    return Sweep(*(np.asarray(x, float) for x in found))
+        inner, _ = jax.lax.scan(step, run.inner, (factors, jax.random.split(run_key, steps)))
+        return inner, jax.vmap(loss)(jax.random.split(loss_key, EVALUATIONS)).mean()
+
+    task_params, inner = jax.jit(jax.vmap(start, (None, None, 0)))(family, theta, keys)
+    program = jax.jit(jax.vmap(run, (None, None, None, None, 0)))
+    plain, decay = jnp.ones(steps), LAST ** (jnp.arange(1, steps + 1) / steps)
+    losses = []
+    for phase, factors in enumerate((plain, plain, decay)):
+        runs = Run(task_params, inner, multipliers, keys)
+        inner, loss = program(family, theta, factors, jnp.asarray(phase), runs)
+        losses.append(np.asarray(loss, float).reshape(seeds, len(MULTIPLIERS)).T)
+    return Sweep(losses[1], losses[2])
 
 
 def preference(sweeps: list[Sweep], seed: int = 0) -> Preference:

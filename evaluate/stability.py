@@ -175,6 +175,8 @@ def crossing(grid: np.ndarray, found: jax.Array, limit: float = 1.0) -> float:
     first = int(over.argmax())
     if first == 0:
         return 0.0
-    low, high = np.log(values[first - 1] / limit), np.log(values[first] / limit)
-    share = low / (low - high) if np.isfinite(high) else 0.5
+    if not np.isfinite(values[first]):
+        return float(np.sqrt(grid[first - 1] * grid[first]))
+    low, high = np.log(np.maximum(values[first - 1 : first + 1], 1e-3 * limit) / limit)
+    share = low / (low - high)
     return float(np.exp((1 - share) * np.log(grid[first - 1]) + share * np.log(grid[first])))
