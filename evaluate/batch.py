@@ -63,6 +63,7 @@ class Program(NamedTuple):
     train: Callable[..., tuple[InnerState, jax.Array]]
     evaluate: Callable[..., jax.Array]
     devices: tuple[jax.Device, ...]
+    in_turn: bool
 
 
 class OneRun(NamedTuple):
@@ -144,6 +145,7 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool
         train=spread(run.train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
         evaluate=spread(run.evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
+        in_turn=in_turn,
     )
 
 
@@ -218,6 +220,11 @@ class Runs:
     def seconds_per_step(self) -> float:
         """Wall-clock seconds so far, by the steps of all runs taken meanwhile."""
         return self.seconds / (self.count * self.step)
+
+    @property
+    def side_by_side(self) -> int:
+        """How many runs share the devices at a time."""
+        return len(self.program.devices) if self.program.in_turn else self.count
 
     def _gather(self, values: jax.Array) -> np.ndarray:
         flat = np.asarray(values).reshape(self.count, *values.shape[2:])

@@ -21,8 +21,9 @@ from learned_opt.tasks.survey import survey
 
 PIECE = 500  # inner steps at most between two reports of progress
 POINTS, FIRST_POINT = 20, 10  # of a validation curve
-# Side by side, small steps share what a step costs at least. But batched products are slow on a CPU and leave its cache:
-# one after another, 75 runs with gradients of 2 (VAE) to 30 million operations (CNN, ResNet, mixer) take half the time.
+# Side by side, small steps share what a step costs at least. But batched products are slow on a CPU, as is leaving its
+# cache: one after another, 75 runs of a CNN, a ResNet or a mixer (6 to 30 million operations a gradient) take half the
+# time, and those of a VAE (2 million) three quarters.
 MEGAFLOPS_IN_TURN = 2.0
 
 Progress = Callable[[int, int], None]  # inner steps of all runs: done, and in all
@@ -98,20 +99,19 @@ class Runner:
                 self.store.write(self._name(trial, name), cell)
 
     def _batches(self, trial: Trial) -> list[list[Any]]:
-        """What must be run, in sets that run side by side.
+        """What must be run, in sets that share a program.
 
-        One theta goes by itself, so that all optimizers are timed alike, with as many runs at a time as seeds.
+        Side by side, one theta goes by itself, so that all optimizers are timed alike, with as many runs as seeds.
         """
         for name in trial.missing:
             if (cell := self.store.read(self._name(trial, name))) is not None:
                 trial.cells[name] = cell
                 self.counter.advance(self.seeds * trial.horizons[-1])
         missing = trial.missing
-        if not missing or trial.cells:
+        if len(missing) < 2 or trial.cells or self._in_turn(trial.task):
             return [missing] if missing else []
         alone = missing[len(missing) // 2]
-        rest = [name for name in missing if name != alone]
-        return [[alone], rest] if rest else [[alone]]
+        return [[alone], [name for name in missing if name != alone]]
 
     def _name(self, trial: Trial, name: Any) -> str:
         """Of the cell's file: the content of everything that it follows from."""
@@ -171,5 +171,5 @@ class Runner:
             self.counter.advance(taken)
         losses = runs.training_losses()[..., : horizons[-1]]
         by_theta = zip(losses, np.stack(valid_losses, -1), np.stack(test_losses, -1), strict=True)
-        timing = np.float64(runs.seconds_per_step), np.int64(runs.count)
+        timing = np.float64(runs.seconds_per_step), np.int64(runs.side_by_side)
         return [Cell(*arrays, *timing) for arrays in by_theta]

@@ -1,9 +1,6 @@
 """Images and text too large for the device: shuffled batches read as they are needed, with Grain."""
 
-from typing import Any
-
 import grain
-import grain.experimental
 import numpy as np
 
 from learned_opt.tasks.base import Split
@@ -33,18 +30,23 @@ def stream(
 def stream_text(name: str, split: Split, batch_size: int, length: int, seed: int) -> grain.DatasetIterator:
     """Endless batches of windows int32 `[batch_size, length + 1]`: `length` bytes and their nexts.
 
-    Records, shuffled anew in every epoch, are joined and cut into windows that do not overlap, so that neighbours in a
-    batch are often neighbours in a long record. State and `seed` are those of `stream`; sets and splits those of
-    `datasets.load_text`, without its limit.
+    Every record of the split starts one window in each epoch, at a random byte of it, which reads on into the records
+    that follow. State and `seed` are those of `stream`; sets and splits those of `datasets.load_text`, without its
+    limit.
 
     Raises:
         UsageError: as `datasets.load_text` does.
     """
     text = open_text(name)
+    source = text.sources[split]
 
-    def decode(example: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {"tokens": text.decode(example)}
+    def window(record: int, rng: np.random.Generator) -> np.ndarray:
+        read = text.decode(source[record])
+        read = read[rng.integers(max(len(read), 1)) :]
+        while len(read) <= length:
+            record = (record + 1) % len(source)
+            read = np.concatenate([read, text.decode(source[record])])
+        return read[: length + 1].astype(np.int32)
 
-    records = grain.MapDataset.source(text.sources[split]).seed(seed).shuffle().repeat().map(decode).to_iter_dataset()
-    windows = grain.experimental.ConcatThenSplitIterDataset(records, length_struct={"tokens": length + 1})
-    return iter(windows.map(lambda window: window["tokens"].astype(np.int32)).batch(batch_size))
+    records = grain.MapDataset.source(range(len(source))).seed(seed).shuffle().repeat()
+    return iter(records.random_map(window).batch(batch_size).to_iter_dataset())

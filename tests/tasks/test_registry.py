@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import pytest
 
 from learned_opt.errors import UsageError
@@ -14,7 +15,6 @@ from learned_opt.tasks import registry
 from learned_opt.tasks.augmentations import GradientNoise, LossRescaled
 from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.functions import FunctionFamily
-
 
 DOCS = Path(__file__).parents[2] / "docs" / "tasks.md"
 
@@ -59,11 +59,13 @@ def test_the_file_of_the_docs_is_a_task_that_trains(monkeypatch):
     monkeypatch.setitem(sys.modules, "my_package.tasks", module)
     exec(code, module.__dict__)
     install(monkeypatch, "my_package.tasks")
-    family, key = registry.family("bowl"), jax.random.key(0)
+    family, key, entry = registry.family("bowl-2d"), jax.random.key(0), registry.tasks()["bowl-2d"]
     task = family.task(family.sample(key))
     starts = jax.vmap(lambda k: task.loss(task.init(k), k, task.sample_batch(k, "train")))(jax.random.split(key, 500))
-    low, high = registry.tasks()["bowl"].initial_loss
-    assert low < float(starts.mean()) < high
+    assert entry.initial_loss[0] < float(starts.mean()) < entry.initial_loss[1]
+    at_best = jax.vmap(lambda k: task.loss(jnp.zeros(2), k, task.sample_batch(k, "test")))(jax.random.split(key, 5000))
+    assert float(at_best.mean()) == pytest.approx(entry.floor, rel=0.05)
+    assert entry.pair == ("bowl", "2d")
 
 
 def test_augmentations_by_name():

@@ -74,18 +74,18 @@ def windows(count, *arguments, **options):
     return list(itertools.islice(stream_text("python_docs", *arguments, **options), count))
 
 
-def test_an_epoch_of_text_is_every_byte_of_its_split_once():
-    """Shuffled by seed: as many of each byte as in the split, to the last window."""
+def test_windows_of_text_are_in_it_and_follow_from_the_seed():
     tokens = datasets.load_text("python_docs").tokens["valid"]
-    count = len(tokens) // (4 * 32)
-    found = windows(count, "valid", 4, 31, seed=0)
-    assert {(w.shape, w.dtype) for w in found} == {((4, 32), np.dtype(np.int32))}
-    seen, there = (np.bincount(x.ravel(), minlength=256) for x in (np.stack(found), tokens))
-    assert 0 <= np.sum(there - seen) < 4 * 32
-    assert np.all(there >= seen)
-    np.testing.assert_array_equal(found, windows(count, "valid", 4, 31, seed=0))
-    assert np.any(found[0] != windows(1, "valid", 4, 31, seed=1)[0])
-    assert np.any(found[0].ravel() != tokens[: 4 * 32])
+    text = np.concatenate([tokens, tokens[:99]]).astype(np.uint8).tobytes()  # the last record reads on into the first
+    found = windows(20, "valid", 8, 99, seed=0)
+    assert {(w.shape, w.dtype) for w in found} == {((8, 100), np.dtype(np.int32))}
+    rows = [row.astype(np.uint8).tobytes() for row in np.concatenate(found)]
+    assert all(row in text for row in rows)
+    places = [text.index(row) / len(tokens) for row in rows]
+    assert min(places) < 0.1 < 0.9 < max(places)
+    assert len(set(places)) > 150
+    np.testing.assert_array_equal(found, windows(20, "valid", 8, 99, seed=0))
+    assert np.any(found[0] != windows(1, "valid", 8, 99, seed=1)[0])
 
 
 @pytest.mark.parametrize("taken", [0, 7])
