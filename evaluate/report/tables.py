@@ -56,7 +56,7 @@ def main(summary: Summary) -> Table:
 
 def other(summary: Summary) -> Table:
     """The remaining figures of every contender, over the suite."""
-    columns = ["optimizer", "chance to improve", "on valid. loss", "mean rank", "clipped, censored"]
+    columns = ["optimizer", "chance to improve", "on valid. loss", "mean rank", "clipped, cens."]
     columns += ["us per step", "cost of a step", "speed-up in time"]
     ranks = summary.mean_ranks(summary.horizon)
     rows = []

@@ -34,6 +34,8 @@ def _compared(summary: Summary, found: Aggregated, won: list[str], measure: str)
 
 def _speed(summary: Summary, label: str) -> str:
     found = summary.compared(label, TUNED_ADAM, summary.speed_horizon).ratios["speed_up"]
+    if found.lower_bound and summary.speed_horizon == summary.horizon:
+        return f"that Adam was trained for {summary.horizon} steps only, so no speed-up above 1 can be seen"
     at_least = "at least " if found.lower_bound else ""
     return (
         f"that Adam needs {at_least}{interval(found.overall)} times the steps to get where it is after "

@@ -127,7 +127,7 @@ def test_a_file_in_the_way(tmp_path):
 
 
 def test_the_verdict_and_losses_to_tuned_adam_are_said_first(results):
-    console = Console(file=io.StringIO(), width=250)
+    console = Console(file=io.StringIO(), width=250, soft_wrap=True)
     report.show(results, console)
     text = console.file.getvalue()
     verdict, first, *_ = text.splitlines()
