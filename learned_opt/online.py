@@ -105,12 +105,13 @@ def tune_online(
     ) -> tuple[optax.Updates, TuneOnlineState]:
         if params is None or (form != "hessian-free" and value_fn is None):
             raise ValueError("call update(grads, state, params), and with value_fn for forms with a Hessian")
+        value: Any = value_fn
 
         tangents = _forget(state.tangents, state.logs, gamma)
 
         def base_step(joint: Joint, logs: Any) -> Any:
             """Parameters and base state after the update; as a second output, the gradient."""
-            grads = updates if form == "hessian-free" or value_fn is None else jax.grad(value_fn)(joint.params)
+            grads = updates if form == "hessian-free" else jax.grad(value)(joint.params)
             steps, base_state = transform(logs).update(grads, joint.base_state, joint.params, **extra)
             new = joint._replace(params=optax.apply_updates(joint.params, steps), base_state=base_state)
             return new, grads, steps

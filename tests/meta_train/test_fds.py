@@ -1,6 +1,7 @@
 """FDS from end to end: the outer step, sign descent, resume, presets that can be loaded again."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from rich.console import Console
 
 import learned_opt
 from learned_opt.checkpoints.load import load_learned_optimizer
-from learned_opt.checkpoints.store import CheckpointStore
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.reproduce.teacher_task import teacher_task
 from learned_opt.meta_train.fds import FDS, FDSTrainer
@@ -28,7 +28,9 @@ TASK = "digits-linear"
 
 def config(**changes: Any) -> FDSConfig:
     values = {f: getattr(fds_sgd(), f) for f in fds_sgd().__dataclass_fields__}
-    return FDSConfig(**values | {"task": TASK, "steps": 20, "outer_steps": 3, "mode": "forward"} | changes)
+    windows = {"learning_rate": 2, "momentum": 1, "weight_decay": 1}
+    small = {"task": TASK, "windows": windows, "steps": 20, "outer_steps": 3, "evaluations": 2, "mode": "forward"}
+    return FDSConfig(**values | small | changes)
 
 
 def quiet() -> Console:
@@ -88,21 +90,22 @@ def test_windows_of_one_leave_star_as_it_is() -> None:
 
 
 def test_an_outer_step_averages_finite_seeds_and_keeps_ranges() -> None:
-    """A rate of 1e30 is not finite on any seed: counted, and nothing moves; a range holds what would leave it."""
+    """An infinite rate is finite on no seed: counted, and nothing moves; a range holds what would leave it."""
     run = WholeRun(optimizer=Schedule(windows=(2, 1, 1), steps=10), evaluations=2)
-    ranges = {"learning_rate": 1e30, "momentum": 0.999, "weight_decay": 1.0}
+    ranges = {"learning_rate": np.inf, "momentum": 0.999, "weight_decay": 1.0}
     low = dict.fromkeys(ranges, 0.0)
     fds = FDS(run=run, outer=sign_descent(dict.fromkeys(ranges, 0.1)), lowest=low, highest=ranges, seeds=3)
     task, step = teacher_task(), jax.jit(fds.step)
     theta = {"learning_rate": jnp.full(2, 0.1), "momentum": jnp.array([0.95]), "weight_decay": jnp.zeros(1)}
     done = step(task, theta, fds.init(theta), jax.random.key(0))
     assert done.dropped == 0
-    singles = [fds.hypergradient(task, theta, key).gradient for key in jax.random.split(jax.random.key(0), 3)]
-    mean = np.mean([s["learning_rate"] for s in singles], 0)
+    single = jax.jit(fds.hypergradient)
+    singles = [single(task, theta, key).gradient["learning_rate"] for key in jax.random.split(jax.random.key(0), 3)]
+    mean = np.mean(singles, 0)
     np.testing.assert_allclose(done.hypergradient["learning_rate"], mean, rtol=1e-4)
     np.testing.assert_allclose(done.theta["learning_rate"], 0.1 - 0.1 * np.sign(mean), atol=1e-6)
-    assert done.theta["momentum"][0] <= np.float32(0.999)
-    broken = theta | {"learning_rate": jnp.full(2, 1e30)}
+    assert float(done.theta["momentum"][0]) <= np.float32(0.999)
+    broken = theta | {"learning_rate": jnp.full(2, jnp.inf)}
     done = step(task, broken, fds.init(broken), jax.random.key(0))
     assert done.dropped == 3
     np.testing.assert_array_equal(done.theta["learning_rate"], broken["learning_rate"])
@@ -116,15 +119,11 @@ def test_a_run_ends_loads_and_resumes(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [0, 1, 2]
     assert lines[-1]["loss"] < lines[0]["loss"]
-    assert {"clamped", "dropped", "at_bound", "learning_rate/4", "hypergradient/momentum/0"} <= set(lines[0])
+    assert {"clamped", "dropped", "at_bound", "learning_rate/1", "hypergradient/momentum/0"} <= set(lines[0])
 
     FDSTrainer(config(), tmp_path / "cut", quiet()).train()
     (tmp_path / "cut/card.json").unlink()
     (tmp_path / "cut/theta.npz").unlink()
-    store = CheckpointStore(tmp_path / "cut/checkpoints")
-    store.close()
-    import shutil
-
     for later in (2, 3):
         shutil.rmtree(tmp_path / f"cut/checkpoints/{later}")
     resumed = FDSTrainer(config(), tmp_path / "cut", quiet()).train()
@@ -132,7 +131,7 @@ def test_a_run_ends_loads_and_resumes(tmp_path: Path) -> None:
         np.testing.assert_array_equal(whole[name], resumed[name])
 
     optimizer, theta, card = load_learned_optimizer(tmp_path / "whole")
-    assert optimizer == Schedule(windows=(5, 1, 1), steps=20)
+    assert optimizer == Schedule(windows=(2, 1, 1), steps=20)
     assert card["mode"] == "forward"
     np.testing.assert_array_equal(theta["learning_rate"], whole["learning_rate"])
     found = trainer.retrain(whole)
