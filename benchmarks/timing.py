@@ -37,11 +37,8 @@ def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) ->
             if repeat:
                 seconds[name].append(taken)
     base = np.array(seconds.pop(floor))
-    return {
-        name: Ratio(
-            *(float(q) for q in np.quantile(np.array(taken) / base, (0.5, 0.25, 0.75))),
-            float(np.median(taken)),
-            float(np.median(base)),
-        )
-        for name, taken in seconds.items()
-    }
+    found = {}
+    for name, taken in seconds.items():
+        lower, median, upper = (float(q) for q in np.quantile(np.array(taken) / base, (0.25, 0.5, 0.75)))
+        found[name] = Ratio(median, lower, upper, float(np.median(taken)), float(np.median(base)))
+    return found

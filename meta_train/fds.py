@@ -110,7 +110,10 @@ class FDSTrainer:
         self.config, self.run_dir, self.console = config, run_dir, console or Console()
         self.key = jax.random.key(config.seed)
         self.family = task_registry.family(config.task)
-        self.star, self.star_theta = _star(config.weights) if config.base == "star" else (None, {})
+        self.star: Star | None = None
+        self.star_theta: Theta = {}
+        if config.base == "star":
+            self.star, self.star_theta = _star(config.weights)
         self.optimizer = config.optimizer(star_options=self._star_options())
         self.run = WholeRun(
             optimizer=self.optimizer,

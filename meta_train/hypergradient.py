@@ -52,7 +52,7 @@ class WholeRun:
     evaluations: int = 8
     gradient_clip: float | None = None
     clamp: float | None = None
-    measure: Callable[[Task, Params], jax.Array] | None = None
+    measure: Callable[[Any, Params], jax.Array] | None = None
 
     def forward(self, task: Task, theta: Theta, key: jax.Array) -> Hypergradient:
         """By sensitivities carried along: memory does not depend on the number of steps.

@@ -83,7 +83,7 @@ class SMD:
         loss, gradient = self.meta_gradient(task, state.logs, inner, key)
         clipped = state.clipped
         if self.clip is not None:
-            limits = jax.tree.map(lambda x: self.clip * jnp.exp(x), state.logs)
+            limits = jax.tree.map(functools.partial(jnp.multiply, self.clip), state.values)
             beyond = jax.tree.map(lambda g, limit: jnp.abs(g) > limit, gradient, limits)
             clipped = clipped + functools.reduce(jnp.logical_or, jax.tree.leaves(beyond))
             gradient = jax.tree.map(lambda g, limit: jnp.clip(g, -limit, limit), gradient, limits)
@@ -99,7 +99,8 @@ class SMD:
             def step(inner: InnerState, logs: Hyperparameters) -> Any:
                 return self.train_step(task, jax.tree.map(jnp.exp, logs), inner, step_key)[0], (), None
 
-            advanced = sensitivity.advance(step, *carry, logs)
+            inner, sensitivities = carry
+            advanced = sensitivity.advance(step, inner, sensitivities, logs)
             return (advanced.state, advanced.sensitivities), None
 
         keys = jax.random.split(key, self.lookahead + self.evaluations)

@@ -48,7 +48,7 @@ def robustness(seed: int, seeds: int) -> tuple[list[Row], dict[str, Any]]:
     task, keys = teacher_task(), jax.random.split(jax.random.key(seed), seeds)
     jobs = [(base, meta) for base in BASES for meta in (None, *METAS)]
     with ThreadPoolExecutor(2) as pool:
-        done = dict(zip(jobs, pool.map(lambda job: _train(task, *job, keys), jobs), strict=True))
+        done = dict(zip(jobs, pool.map(lambda job: _train(task, job[0], job[1], keys), jobs), strict=True))
     rows, extra = [], {}
     for base, limit in LIMITS.items():
         fixed = np.where(np.isfinite(done[base, None].losses), done[base, None].losses, np.inf).mean(1)
