@@ -82,8 +82,8 @@ class SMD:
         """The state after one meta-update from the live `inner` state, and the loss at the end of its lookahead."""
         loss, gradient = self.meta_gradient(task, state.logs, inner, key)
         clipped = state.clipped
-        if (clip := self.clip) is not None:
-            limits = jax.tree.map(lambda x: clip * jnp.exp(x), state.logs)
+        if self.clip is not None:
+            limits = jax.tree.map(functools.partial(jnp.multiply, self.clip), state.values)
             beyond = jax.tree.map(lambda g, limit: jnp.abs(g) > limit, gradient, limits)
             clipped = clipped + functools.reduce(jnp.logical_or, jax.tree.leaves(beyond))
             gradient = jax.tree.map(lambda g, limit: jnp.clip(g, -limit, limit), gradient, limits)
