@@ -35,7 +35,7 @@ def test_makes_what_was_described(name, options, expected):
         (
             "stra",
             {},
-            "unknown learned optimizer 'stra': did you mean star? accepted: black-box-mlp, learnable-adam, schedule, scheduled-star, star",
+            "unknown learned optimizer 'stra': did you mean star? accepted: black-box-mlp, learnable-adam, schedule",
         ),
         ("star", {"step_scal": 1.0}, "unknown option of star 'step_scal': did you mean step_scale"),
         ("learnable-adam", {"nominal": "adam"}, "unknown option of learnable-adam 'nominal': accepted: b1, b2, eps"),
