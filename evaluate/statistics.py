@@ -5,7 +5,7 @@ the optimizer and the baseline then inverts the aggregate, and neither is favour
 there are (Rao and Wu, 1988, section 2): of four seeds, as many as there are cover 90 % where 95 % is claimed.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import scipy.stats
@@ -31,9 +31,9 @@ class Ratios(NamedTuple):
 class Estimate(NamedTuple):
     """An aggregate and its 95 % interval, whose ends are NaN where there is one seed. Numbers, or `[tasks]`."""
 
-    value: np.ndarray | float
-    low: np.ndarray | float
-    high: np.ndarray | float
+    value: Any
+    low: Any
+    high: Any
 
 
 def loss_ratios(ours: np.ndarray, baseline: np.ndarray, floor: np.ndarray | float = 0.0) -> Ratios:

@@ -3,6 +3,7 @@
 import html
 import io
 import re
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,7 @@ from learned_opt.evaluate.scores import TUNED_ADAM
 from learned_opt.evaluate.statistics import HIGHEST, LOWEST
 from learned_opt.evaluate.summary import TAUS, Aggregated, Summary
 
-STYLE = {"font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": "#555555", "svg.fonttype": "path"}
+STYLE: Any = {"font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": "#555555", "svg.fonttype": "path"}
 WIDTH = 5.2  # inches: on a phone the text stays readable
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
