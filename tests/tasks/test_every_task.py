@@ -197,8 +197,8 @@ def _finite(tree):
 def _examples(batches):
     """What tells the examples of batches `[tasks, 8, batch, ...]` apart: their inputs, without labels.
 
-    A batch that is one vector of numbers, a centre or a displacement, is one example. Windows of text with few different
-    bytes, rules and blanks, are left out: text repeats those.
+    A batch that is one vector of numbers, a centre or a displacement, is one example. Windows of text with few
+    different bytes, rules and blanks, are left out: text repeats those.
     """
     inputs = jax.tree.leaves(batches)[0]
     own_axes = 2 if inputs.ndim == 3 and inputs.dtype.kind == "f" else 3
