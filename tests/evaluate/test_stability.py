@@ -69,12 +69,18 @@ def test_a_fixed_preconditioner(float64, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_largest_stable_curvature_in_noise(name: str, float64) -> None:
-    """Predicted by power iteration along the noise, and measured by training in it."""
+    """Predicted by power iteration along the noise, to a point of the grid, and measured by training in it.
+
+    The limit of Adam is that at a fixed second moment: one that follows the gradients of a run that leaves, as at the
+    usual 0.999, holds it back, and the measured limit is 1.45 times as high.
+    """
     transform, limit = LIMITS[name]
+    if name == "Adam":
+        transform = optax.adam(STEP, b1=B1, b2=0.99999)
     grid = limit * np.geomspace(0.4, 2.5, 25)
-    at = stability.bath(transform, 4, 3000, 400, jax.random.key(0))
+    at = stability.bath(transform, 4, 30_000, 400, jax.random.key(0))
     predicted = stability.crossing(grid, stability.on_grid(transform, at, grid))
-    np.testing.assert_allclose(predicted, limit, rtol=0.05)
+    np.testing.assert_allclose(predicted, limit, rtol=grid[1] / grid[0] - 1)
     measured = stability.crossing(grid, stability.on_grid(transform, at, grid, stability.separation))
     np.testing.assert_allclose(measured, limit, rtol=0.2)
 
