@@ -62,7 +62,7 @@ def test_fds_3_the_published_recursions(x64: None, quick_jit: Any) -> None:
     assert relative(gradient, fds_identities.published(found, key)) < 1e-10
 
 
-@pytest.mark.parametrize("name", ["adamw", "star"])
+@pytest.mark.parametrize("name", ["adamw", pytest.param("star", marks=pytest.mark.slow)])
 def test_any_optimizer_has_hypergradients(name: str, x64: None, quick_jit: Any) -> None:
     """AdamW's betas and decay, and the heads of STAR: forward mode is backpropagation again."""
     steps = 6
