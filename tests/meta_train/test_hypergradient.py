@@ -79,7 +79,7 @@ def test_any_optimizer_has_hypergradients(name: str, x64: None, quick_jit: Any) 
     assert relative(forward.gradient, reverse.gradient) < 1e-10
 
 
-def test_columns_join_when_their_window_starts() -> None:
+def test_columns_join_when_their_window_starts(x64: None) -> None:
     run, _, theta = sgd_run(30)
     order, stages = run.stages(theta)
     assert stages == [(0, 10, 3), (10, 20, 4), (20, 30, 5)]
