@@ -32,12 +32,11 @@ class Proposal(NamedTuple):
     """What STAR would do to one tensor, its largest dimension last, before the controller has its say.
 
     step: the black box and the nominal term, to be subtracted. decay: the share of the tensor that goes with it, or 0.
-    size: the root mean square of the tensor. products: of the gradient and the momenta before it, or ().
+    products: of the gradient and the momenta before it, or ().
     """
 
     step: jax.Array
     decay: jax.Array | float
-    size: jax.Array | float
     products: Any
     statistics: Statistics
 
@@ -159,7 +158,7 @@ class Star:
             factors: list[Any] = [1.0] * len(leaves)
             aligned = state.alignment
             if self.aligned and leaves:
-                factors, aligned = _controlled(theta["controller"], state.alignment, proposals, count)
+                factors, aligned = _controlled(theta["controller"], state.alignment, leaves, proposals, count)
             return (
                 structure.unflatten(map(_finish, leaves, proposals, factors)),
                 StarState(count, _transpose(structure, [p.statistics for p in proposals]), aligned),
@@ -175,16 +174,16 @@ class Star:
         grad, param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
-            return Proposal(param, 0.0, 0.0, zeros, stats)
+            return Proposal(param, 0.0, zeros, stats)
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
         before, stats = stats.momenta, statistics.update(stats, grad, decay)
         read = statistics.correct_bias(stats, decay, count.astype(dtype)) if self.bias_correction else stats
         heads = self._heads(theta["network"], grad, param, read, count)
         step, decayed = self._step(heads, grad, read), self._decay(heads, param)
         if not self.aligned:
-            return Proposal(step, decayed, 0.0, (), stats)
+            return Proposal(step, decayed, (), stats)
         weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
-        return Proposal(step, decayed, _rms(param), alignment.products(grad, before, weight), stats)
+        return Proposal(step, decayed, alignment.products(grad, before, weight), stats)
 
     def _heads(
         self, network: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
@@ -245,12 +244,11 @@ def black_box_mlp(**options: Any) -> Star:
 
 
 def _controlled(
-    controller: Theta, state: alignment.Alignment, proposals: list[Proposal], count: jax.Array
+    controller: Theta, state: alignment.Alignment, params: list[jax.Array], proposals: list[Proposal], count: jax.Array
 ) -> tuple[list[jax.Array], alignment.Alignment]:
     """The factor of every tensor's step, and the new state of the controller."""
     dtype = state.log_step.dtype
-    steps = jnp.stack([jnp.asarray(_rms(p.step) if p.step.size else 0, dtype) for p in proposals])
-    sizes = jnp.stack([jnp.asarray(p.size, dtype) for p in proposals])
+    steps, sizes = (jnp.stack([_rms(x, dtype) for x in tensors]) for tensors in ([p.step for p in proposals], params))
     factors, state = alignment.control(controller, state, [p.products for p in proposals], steps, sizes, count)
     return list(factors), state
 
@@ -262,9 +260,11 @@ def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> 
     return statistics.restore_axes(update, jnp.shape(param)).astype(jnp.result_type(param))
 
 
-def _rms(tensor: jax.Array) -> jax.Array:
-    """Its derivative is finite at zero, where biases start."""
-    return jnp.sqrt(jnp.mean(jnp.square(tensor)) + alignment.TINY**2)
+def _rms(tensor: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """The root mean square, 0 of nothing; its derivative is finite at zero, where biases start."""
+    if not jnp.size(tensor):
+        return jnp.zeros((), dtype)
+    return jnp.sqrt(jnp.mean(jnp.square(jnp.asarray(tensor, dtype))) + alignment.TINY**2)
 
 
 def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:

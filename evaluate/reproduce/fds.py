@@ -8,23 +8,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from learned_opt.errors import UsageError
 from learned_opt.evaluate.reproduce import fds_identities, fds_search, rows
 from learned_opt.evaluate.reproduce.rows import Detail, Reproduction, Row
 
 
 @dataclass(frozen=True)
-class Settings(rows.Settings):
+class Settings(rows.SeededSettings):
     """Hypergradients over long horizons: exactness, memory, noise, and the schedules that they find."""
-
-    seeds: int = 3
-    """Outer runs, each with its own searches."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that no run could have."""
-        super().__post_init__()
-        if self.seeds < 3:
-            raise UsageError(f"--seeds was given {self.seeds}: a number from 3 is accepted")
 
 
 def run(settings: Settings, console: Console) -> Reproduction:

@@ -7,23 +7,13 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from learned_opt.errors import UsageError
 from learned_opt.evaluate.reproduce import metaoptimize_identities, metaoptimize_runs, rows
 from learned_opt.evaluate.reproduce.rows import Detail, Reproduction
 
 
 @dataclass(frozen=True)
-class Settings(rows.Settings):
+class Settings(rows.SeededSettings):
     """Step sizes tuned during one run: what the trace is, special cases, cost, robustness, data that change."""
-
-    seeds: int = 3
-    """Runs of every setting."""
-
-    def __post_init__(self) -> None:
-        """Refuses values that no run could have."""
-        super().__post_init__()
-        if self.seeds < 3:
-            raise UsageError(f"--seeds was given {self.seeds}: a number from 3 is accepted")
 
 
 def run(settings: Settings, console: Console) -> Reproduction:

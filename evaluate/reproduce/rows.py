@@ -33,6 +33,20 @@ class Settings:
             raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
 
 
+@dataclass(frozen=True)
+class SeededSettings(Settings):
+    """Of a reproduction that draws random numbers, and shows their spread."""
+
+    seeds: int = 3
+    """Runs of everything that draws random numbers, each with its own."""
+
+    def __post_init__(self) -> None:
+        """Refuses too few for a spread."""
+        super().__post_init__()
+        if self.seeds < 3:
+            raise UsageError(f"--seeds was given {self.seeds}: a number from 3 is accepted")
+
+
 class Row(NamedTuple):
     """One claim: what was measured, the criterion it has to meet, and whether it does.
 

@@ -1,6 +1,5 @@
 """Data for the tests of tasks: prepared in a folder of their own, never in the user's cache."""
 
-import functools
 import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -116,13 +115,6 @@ def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image.squeeze()).save(file, "PNG")
     return file.getvalue()
-
-
-@pytest.fixture(scope="session")
-def quick_jit() -> Callable[..., Any]:
-    """`jax.jit` that compiles several times as fast, to slower code."""
-    options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-    return functools.partial(jax.jit, compiler_options=options)
 
 
 @pytest.fixture(scope="session")
