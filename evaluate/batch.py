@@ -78,8 +78,8 @@ class OneRun(NamedTuple):
 def one_run(optimizer: Optimizer) -> OneRun:
     """For any task."""
 
-    def start(theta: Theta, params: Params) -> InnerState:
-        return InnerState(params, optimizer.transform(theta).init(params))
+    def start(family: TaskFamily, theta: Theta, task_params: TaskParams, params: Params) -> InnerState:
+        return training.start_at(family.task(task_params), optimizer.transform(theta), params)
 
     def train(
         family: TaskFamily,
@@ -122,7 +122,7 @@ def text(optimizer: Optimizer, family: TaskFamily, theta: Theta) -> str:
 
     def everything(family: TaskFamily, theta: Theta, key: jax.Array, seed: jax.Array, losses: jax.Array) -> Any:
         draws, run = _draw_one(family, key, seed), one_run(optimizer)
-        state = run.start(theta, draws.params)
+        state = run.start(family, theta, draws.task_params, draws.params)
         state, losses = run.train(family, theta, draws.task_params, draws.train_key, state, losses, 0, 1)
         batches = jax.tree.map(lambda x: x[None], draws.valid_batches)
         return losses, run.evaluate(family, batches, draws.task_params, draws.train_key, seed, state)
@@ -141,7 +141,7 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool
 
     run = one_run(optimizer)
     return Program(
-        start=spread(run.start, (0, 0)),
+        start=spread(run.start, (None, 0, 0, 0)),
         train=spread(run.train, (None, 0, 0, 0, 0, 0, None, None), donate=(4, 5)),
         evaluate=spread(run.evaluate, (None, None, 0, 0, 0, 0)),
         devices=devices,
@@ -188,7 +188,8 @@ class Runs:
         theta = jax.tree.map(lambda *leaves: np.stack(leaves)[theta_index], *thetas)
         self.theta, self.task_params, self.key, self.seed = jax.device_put((theta, task_params, key, seed_index), split)
         self.losses = jax.device_put(np.zeros((*index.shape, max_steps), np.float32), split)
-        self.state = self.program.start(self.theta, jax.device_put(params, split))
+        params = jax.device_put(params, split)
+        self.state = self.program.start(self.family, self.theta, self.task_params, params)
         self.step, self.seconds = 0, 0.0
 
     def compile(self) -> None:

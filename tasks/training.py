@@ -27,7 +27,11 @@ class Step(NamedTuple):
 
 def start(task: Task, optimizer: optax.GradientTransformation, key: jax.Array) -> InnerState:
     """A fresh inner training run."""
-    params = task.init(key)
+    return start_at(task, optimizer, task.init(key))
+
+
+def start_at(task: Task, optimizer: optax.GradientTransformation, params: Params) -> InnerState:
+    """A run that starts at these weights."""
     delay = getattr(task, "delay", None)
     return InnerState(params, optimizer.init(params), () if delay is None else delay.start(params))
 

@@ -14,6 +14,7 @@ import pytest
 from learned_opt.adam import LearnableAdam
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import batch, benchmark, contenders
+from learned_opt.tasks.delay import DelayedGradients
 from learned_opt.tasks.training import InnerState
 
 TASKS = ("tiny", "tiny-reparametrised")
@@ -54,6 +55,27 @@ def test_adam_is_a_plain_loop_of_optax_adam(results, suite, task):
         np.testing.assert_allclose(run.scores[20].test_loss[seed], test_loss, rtol=1e-5)
         np.testing.assert_allclose(run.scores[20].valid_loss[seed], valid_loss, rtol=1e-5)
         assert run.valid_curves[seed, -1] == np.float32(run.scores[20].valid_loss[seed])
+
+
+def test_late_gradients_are_late(suite):
+    family = DelayedGradients(suite.tasks["tiny"], longest=2)
+    draws = batch.draw(family, jax.random.key(0), 3)
+    delays = draws.task_params[1]
+    assert len(set(delays.tolist())) > 1
+    program = batch.program(contenders.parse("sgd").optimizer, tuple(jax.local_devices()))
+    runs = batch.Runs(program, [np.float32(0.1)], family, draws, 8)
+    runs.train_to(8)
+
+    def late(steps):
+        """Plain gradient descent on the gradients of `steps` ago."""
+        return optax.GradientTransformation(
+            lambda params: [jax.tree.map(jnp.zeros_like, params)] * steps,
+            lambda grads, held, params: (jax.tree.map(lambda g: -0.1 * g, [*held, grads][0]), [*held, grads][1:]),
+        )
+
+    for seed, steps in enumerate(delays):
+        losses, *_ = loop(family, late(steps), draws, seed, 8)
+        np.testing.assert_allclose(runs.training_losses()[0, seed], losses, rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", TASKS)

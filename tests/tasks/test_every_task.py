@@ -1,7 +1,6 @@
 """Every task of the table: what its entry states, and what every task promises."""
 
 import itertools
-from functools import cache
 from typing import NamedTuple
 
 import jax
@@ -90,27 +89,28 @@ def train(family, key):
     return before, after
 
 
-@pytest.fixture(scope="session")
-def seen(family_of, quick_jit):
-    """By name; two compiled programs for all that the tests ask of a family."""
+# Of a module, and so all tests of one task run one after another.
+@pytest.fixture(scope="module", params=NAMES)
+def name(request):
+    return request.param
 
-    @cache
-    def seen(name):
-        family, keys = family_of(name), jax.random.split(jax.random.key(1), TASKS)
-        traces = []
 
-        @quick_jit
-        def alone(family, key):
-            traces.append(key)
-            return start(family, key), change(family, key)
+@pytest.fixture(scope="module")
+def seen(name, family_of, quick_jit):
+    """Two compiled programs for all that the tests ask of a family."""
+    family, keys = family_of(name), jax.random.split(jax.random.key(1), TASKS)
+    traces = []
 
-        together = quick_jit(jax.vmap(lambda family, key: (start(family, key), train(family, key)), (None, 0)))
-        starts, (before, after) = together(family, keys)
-        alone(family, keys[0])
-        (one, changed), (again, _) = alone(family, keys[-1]), alone(family, keys[-1])
-        return jax.device_get(Seen(starts, before, after, one, again, changed, len(traces)))
+    @quick_jit
+    def alone(family, key):
+        traces.append(key)
+        return start(family, key), change(family, key)
 
-    return seen
+    together = quick_jit(jax.vmap(lambda family, key: (start(family, key), train(family, key)), (None, 0)))
+    starts, (before, after) = together(family, keys)
+    alone(family, keys[0])
+    (one, changed), (again, _) = alone(family, keys[-1]), alone(family, keys[-1])
+    return jax.device_get(Seen(starts, before, after, one, again, changed, len(traces)))
 
 
 def test_there_are_forty_that_need_no_download():
@@ -124,38 +124,32 @@ def test_there_are_forty_that_need_no_download():
         assert 0 <= entry.floor < entry.initial_loss[0]
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_starts_as_stated(name, seen):
-    found = seen(name)
-    assert found.together.loss.dtype == np.float32
-    assert _finite((found.together.loss, found.together.grads, found.change))
-    assert np.all(found.together.loss_scale > 0)
+    assert seen.together.loss.dtype == np.float32
+    assert _finite((seen.together.loss, seen.together.grads, seen.change))
+    assert np.all(seen.together.loss_scale > 0)
     low, high = registry.tasks()[name].initial_loss
-    assert low <= found.before.mean() <= high
+    assert low <= seen.before.mean() <= high
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_adam_lowers_the_loss(name, seen):
-    before, after = seen(name).before.mean(), seen(name).after.mean()
+    before, after = seen.before.mean(), seen.after.mean()
     assert np.isfinite(after)
     stated = registry.tasks()[name].adam_lowers
     assert 1 - after / before >= stated or stated == 0
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_together_as_alone_and_the_same_again(name, seen):
+def test_together_as_alone_and_the_same_again(seen):
     """Under `vmap` and one by one; compiled once for all tasks of the family."""
-    found = seen(name)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a[-1], b, rtol=1e-3, atol=1e-4 * (1 + np.abs(b).max())),
-        found.together,
-        found.alone,
+        seen.together,
+        seen.alone,
     )
-    jax.tree.map(np.testing.assert_array_equal, found.alone, found.again)
-    assert found.traces == 1
+    jax.tree.map(np.testing.assert_array_equal, seen.alone, seen.again)
+    assert seen.traces == 1
 
 
-@pytest.mark.parametrize("name", NAMES)
 def test_a_step_keeps_types(name, family_of):
     """Weak types too: a state unlike the one before it would compile the next step again."""
     family, key = family_of(name), jax.random.key(0)
@@ -173,9 +167,8 @@ def test_a_step_keeps_types(name, family_of):
     assert types(0) == types(1)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_no_example_is_in_two_batches_of_different_splits(name, seen):
-    examples = {split: _examples(batch) for split, batch in seen(name).together.batches.items()}
+def test_no_example_is_in_two_batches_of_different_splits(seen):
+    examples = {split: _examples(batch) for split, batch in seen.together.batches.items()}
     assert all(examples.values())
     for a, b in itertools.combinations(SPLITS, 2):
         assert not examples[a] & examples[b]
