@@ -1,5 +1,9 @@
 """The inputs of STAR's network: 28 features for each parameter and 11 of time (arXiv 2209.11208)."""
 
+import functools
+import operator
+from collections.abc import Iterable
+
 import jax
 import jax.numpy as jnp
 
@@ -14,28 +18,44 @@ def time_features(count: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jnp.tanh(count.astype(dtype) / jnp.asarray(TIME_SCALES, dtype) - 1)
 
 
-def parameter_features(grad: jax.Array, param: jax.Array, stats: Statistics, eps: float) -> list[jax.Array]:
-    """28 arrays that broadcast to the tensor, before normalisation; `eps` is added to second moments under a root.
+def parameter_features(grad: jax.Array, param: jax.Array, stats: Statistics, eps: float) -> list[tuple[jax.Array, ...]]:
+    """28 features before normalisation, each as the factors whose product it is; `eps` is added under every root.
 
-    A feature that is constant along an axis is kept reduced along it.
+    A product broadcasts to the tensor. One that is constant along an axis is kept reduced along it.
     """
     inverse_root = jax.lax.rsqrt(stats.second_moment + eps)
     rows = stats.rows
     inverse_root_rows = jax.lax.rsqrt(rows + eps)
     if grad.ndim < 2:
-        cols, inverse_root_cols, factors = rows, inverse_root_rows, inverse_root_rows
+        cols, inverse_root_cols = rows, inverse_root_rows
+        factors: list[tuple[jax.Array, ...]] = [(x,) for x in inverse_root_rows]
     else:
         cols = stats.cols
         inverse_root_cols = jax.lax.rsqrt(cols + eps)
         # g / sqrt(row / mean(row)) / sqrt(col): the mean over rows turns the outer product into an estimate of g^2
         mean = rows.mean(-1, keepdims=True)
-        factors = inverse_root_rows * jnp.sqrt(mean + eps) * inverse_root_cols
-    features = [grad, param, *stats.momenta, stats.second_moment, *(stats.momenta * inverse_root), inverse_root]
-    for group in (grad * factors, rows, cols, inverse_root_rows, inverse_root_cols, stats.momenta * factors):
-        features.extend(group)
-    return features
+        factors = list(zip(inverse_root_rows * jnp.sqrt(mean + eps), inverse_root_cols, strict=True))
+    return [
+        (grad,),
+        (param,),
+        *((m,) for m in stats.momenta),
+        (stats.second_moment,),
+        *((m, inverse_root) for m in stats.momenta),
+        (inverse_root,),
+        *((grad, *factor) for factor in factors),
+        *((x,) for group in (rows, cols, inverse_root_rows, inverse_root_cols) for x in group),
+        *((m, *factor) for m, factor in zip(stats.momenta, factors, strict=True)),
+    ]
 
 
-def inverse_rms(feature: jax.Array, eps: float) -> jax.Array:
-    """`1 / sqrt(mean(f^2) + eps)` over the tensor: a scalar, and the same for a feature kept reduced."""
-    return jax.lax.rsqrt(jnp.mean(jnp.square(feature)) + eps)
+def inverse_rms(factors: tuple[jax.Array, ...], eps: float) -> jax.Array:
+    """`1 / sqrt(mean(f^2) + eps)` of a feature over the tensor: a scalar, and the same for a feature kept reduced.
+
+    From the squares of the factors: nothing is shared with the feature itself, which XLA would keep in memory for both.
+    """
+    return jax.lax.rsqrt(jnp.mean(product(jnp.square(x) for x in factors)) + eps)
+
+
+def product(factors: Iterable[jax.Array]) -> jax.Array:
+    """Of arrays that broadcast together."""
+    return functools.reduce(operator.mul, factors)

@@ -1,5 +1,6 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -192,12 +193,12 @@ class Star:
         dtype = param.dtype
         layers = [jax.tree.map(lambda x: jnp.asarray(x, dtype), network[f"layer_{i}"]) for i in range(len(network))]
         inputs = features.parameter_features(grad, param, stats, self.second_moment_eps)
-        scales = jnp.stack([features.inverse_rms(feature, self.feature_eps) for feature in inputs])
+        scales = jnp.stack([features.inverse_rms(factors, self.feature_eps) for factors in inputs])
         # Scaling the weights normalises the features without a pass over them; time, being the same for every
         # parameter, is a bias.
         weights, time_weights = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
         biases = layers[0]["biases"] + features.time_features(count, dtype) @ time_weights
-        channels = _dense(inputs, weights * scales[:, None], biases)
+        channels = _dense([features.product(factors) for factors in inputs], weights * scales[:, None], biases)
         for layer in layers[1:]:
             channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
         return dict(zip(self.heads, channels, strict=True))
@@ -273,11 +274,22 @@ def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:
 
 
 def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> list[jax.Array]:
-    """A linear layer over a list of arrays that broadcast together, one product for each shape among them."""
+    """A linear layer over a list of arrays that broadcast together, element by element.
+
+    A product of matrices this thin is slower, and needs its inputs in memory: written out, XLA fuses all layers into
+    one pass over the tensor.
+    """
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for k, channel in enumerate(channels):
         by_shape.setdefault(channel.shape, []).append(k)
-    products = [
-        jnp.tensordot(weights[jnp.asarray(ks)].T, jnp.stack([channels[k] for k in ks]), 1) for ks in by_shape.values()
-    ]
-    return [sum(terms, start=bias) for *terms, bias in zip(*products, biases, strict=True)]
+    full = max(by_shape, key=math.prod)
+
+    def output(j: int) -> jax.Array:
+        total = biases[j]
+        for shape, ks in sorted(by_shape.items(), key=lambda group: math.prod(group[0])):
+            part = sum(weights[k, j] * channels[k] for k in ks)
+            # Sums kept reduced are formed before they are broadcast, not once for each parameter.
+            total = total + (part if shape == full else jax.lax.optimization_barrier(part))
+        return total
+
+    return [output(j) for j in range(len(biases))]
