@@ -15,10 +15,10 @@ from learned_opt.evaluate.provenance import provenance
 class SpeedFlags:
     """Cost per step, each beside its floor in one run; the last line is one JSON object. Exit status 1 past a limit."""
 
-    repeats: int = 15
+    repeats: int = 100
     """Rounds, in each of which everything is timed once."""
-    steps: int = 20
-    """Training steps timed at once."""
+    steps: int = 5
+    """Training steps timed at once: few, so that what else the machine does meets all of a round alike."""
 
 
 def main(args: list[str]) -> None:
