@@ -57,27 +57,27 @@ def search(seed: int, seeds: int) -> tuple[list[Row], Search]:
     rows = [
         row
         for averaged, name in names.items()
-        for row in _rows(averaged, tests[name], np.mean(tests[greedy_name]), np.mean(tests[random_name]))
+        for row in _rows(averaged, tests[name], *(float(np.mean(tests[n])) for n in (greedy_name, random_name)))
     ]
     schedules = [jax.tree.map(lambda x, i=i: np.asarray(x[i]), found[AVERAGED]) for i in range(seeds)]
     return rows, Search(tests, schedules)
 
 
-def _rows(averaged: int, losses: list[float], greedy_loss: np.floating, searched: np.floating) -> Iterator[Row]:
+def _rows(averaged: int, losses: list[float], greedy_loss: float, searched: float) -> Iterator[Row]:
     """The three criteria, for FDS as published, a run in each outer step, and as it is here with several."""
-    ours = np.mean(losses)
+    ours = float(np.mean(losses))
     spread = f"{min(losses):.3f} to {max(losses):.3f} over {len(losses)} outer seeds"
     runs = OUTER_STEPS * averaged
     how = "a run each, as published" if averaged == 1 else f"{averaged} runs each, not as published"
     what = f"test loss of the schedule found in {OUTER_STEPS} outer steps of {how}"
-    yield Row("FDS-5", what, "<= 0.95", f"{ours:.3f}", bool(ours <= 0.95), "", spread)
+    yield Row("FDS-5", what, "<= 0.95", f"{ours:.3f}", ours <= 0.95, "", spread)
     for other, loss, limit, published in (
         ("greedy descent", greedy_loss, 0.88, "beats greedy"),
         (f"random search with {TRIALS[-1] / runs:g}x the runs", searched, 1.03, "20x faster"),
     ):
         measured = f"{ours:.3f} / {loss:.3f} = {ours / loss:.2f}"
-        passed = bool(ours <= limit * loss)
-        yield Row("FDS-5", f"{what}, by that of {other}", f"<= {limit}", measured, passed, published, spread)
+        what_by = f"{what}, by that of {other}"
+        yield Row("FDS-5", what_by, f"<= {limit}", measured, ours <= limit * loss, published, spread)
 
 
 def find(run: WholeRun, task: TeacherTask, keys: jax.Array, averaged: int) -> Theta:
