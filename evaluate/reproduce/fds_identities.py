@@ -60,13 +60,13 @@ def exactness(key: jax.Array) -> Iterator[Row]:
 
 
 def memory() -> tuple[list[Row], dict[str, list[float]]]:
-    """FDS-2: temporary bytes of the compiled programs, and what they are at each length."""
+    """FDS-2: temporary bytes of the programs, compiled quickly, and what they are at each length."""
 
     def temporary(job: tuple[str, int]) -> float:
         mode, steps = job
         with jax.enable_x64(True):
             run, task, theta = case(steps)
-            program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
+            program = quick_jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
             return temporary_bytes(program) / MEGABYTE
 
     jobs = [(mode, steps) for mode in ("forward", "reverse") for steps in LENGTHS]
