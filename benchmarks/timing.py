@@ -18,22 +18,25 @@ class Ratio(NamedTuple):
     floor_seconds: float
 
 
-def seconds_of(run: Callable[[], Any]) -> float:
+def seconds_of(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
     """Of one call, until its results are there."""
-    started = time.perf_counter()
+    started = clock()
     jax.block_until_ready(run())
-    return time.perf_counter() - started
+    return clock() - started
 
 
-def interleaved(runs: dict[str, Callable[[], Any]], floor: str, repeats: int) -> dict[str, Ratio]:
+def interleaved(
+    runs: dict[str, Callable[[], Any]], floor: str, repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, Ratio]:
     """Every run but the floor against the floor: `repeats` rounds in which each is called once, after one to warm up.
 
-    The order alternates: what comes first in one round comes last in the next.
+    The order alternates: what comes first in one round comes last in the next. `time.process_time` as the clock leaves
+    out the turns that other processes take, and counts the time of all threads.
     """
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for repeat in range(repeats + 1):
         for name in list(runs)[:: -1 if repeat % 2 else 1]:
-            taken = seconds_of(runs[name])
+            taken = seconds_of(runs[name], clock)
             if repeat:
                 seconds[name].append(taken)
     base = np.array(seconds.pop(floor))

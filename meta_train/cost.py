@@ -24,7 +24,7 @@ class Cost(NamedTuple):
 
     def __str__(self) -> str:
         """For a person."""
-        return f"{self.flops / 1e9:.3g} Gflop, {self.bytes / 1e6:.3g} MB"
+        return f"{self.flops / 1e9:.3g} Gflop and {self.bytes / 1e6:.3g} MB"
 
 
 class Prediction(NamedTuple):
@@ -33,13 +33,13 @@ class Prediction(NamedTuple):
     forward: Cost
     reverse: Cost
 
-    def choice(self, memory: float = MEMORY) -> Mode:
-        """The one with fewer operations; forward where reverse would keep more than `memory` bytes."""
-        return "reverse" if self.reverse.flops < self.forward.flops and self.reverse.bytes <= memory else "forward"
+    def choice(self) -> Mode:
+        """The one with fewer operations; forward where reverse would keep more than `MEMORY` bytes."""
+        return "reverse" if self.reverse.flops < self.forward.flops and self.reverse.bytes <= MEMORY else "forward"
 
     def __str__(self) -> str:
         """One line."""
-        return f"forward: {self.forward}; reverse: {self.reverse}; {self.choice()}"
+        return f"{self.forward} forward, {self.reverse} in reverse"
 
 
 def predict(run: WholeRun, task: Task, theta: Theta) -> Prediction:

@@ -67,7 +67,8 @@ def mixture() -> Config:
 def fds_sgd() -> FDSConfig:
     """Schedules of learning rate, momentum and weight decay of SGD, from zero, for an MLP on 8x8 digits.
 
-    Command: `learned-opt train fds-sgd`.
+    Command: `learned-opt train fds-sgd`. Time: 30 seconds of one CPU core.
+    Result: the loss at the end of a run falls from 2.41 to 0.04 in 10 outer steps; test loss 0.052 on 4 fresh seeds.
     """
     return FDSConfig(
         preset="fds-sgd",
@@ -82,7 +83,8 @@ def fds_sgd() -> FDSConfig:
 def fds_adamw() -> FDSConfig:
     """The same for AdamW: learning rate, b1 and decoupled weight decay.
 
-    Command: `learned-opt train fds-adamw`.
+    Command: `learned-opt train fds-adamw`. Time: 34 seconds of one CPU core.
+    Result: the loss at the end of a run falls from 0.22 to 0.05 in 10 outer steps; test loss 0.053 on 4 fresh seeds.
     """
     return FDSConfig(
         preset="fds-adamw",
@@ -98,7 +100,9 @@ def fds_adamw() -> FDSConfig:
 def fds_star() -> FDSConfig:
     """Factors over time on the two heads of a meta-trained STAR that move parameters.
 
-    Command: `learned-opt train fds-star`.
+    Command: `learned-opt train fds-star`. Time: 91 seconds of one CPU core.
+    Result: the loss at the end of a run of 500 steps goes from 0.25 to 0.16 in 10 outer steps, between 0.11 and 0.28
+    in the last five; test loss 0.126 on 4 fresh seeds.
     """
     return FDSConfig(
         preset="fds-star",

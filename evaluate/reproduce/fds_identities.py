@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt.base import Theta
-from learned_opt.evaluate.reproduce.rows import Row
+from learned_opt.evaluate.reproduce.rows import Row, quick_jit
 from learned_opt.evaluate.reproduce.sampling import temporary_bytes
 from learned_opt.evaluate.reproduce.teacher_task import TeacherTask, teacher_task
 from learned_opt.meta_train.hypergradient import WholeRun
@@ -54,19 +54,19 @@ def exactness(key: jax.Array) -> Iterator[Row]:
     for steps, dtype, limit in ((50, "float64", 1e-10), (200, "float64", 1e-10), (1000, "float32", 1e-5)):
         with jax.enable_x64(dtype == "float64"):
             run, task, theta = case(steps, dtype)
-            forward, reverse = (jax.jit(f)(task, theta, key).gradient for f in (run.forward, run.reverse))
+            forward, reverse = (quick_jit(f)(task, theta, key).gradient for f in (run.forward, run.reverse))
         off = relative(forward, reverse)
         yield Row("FDS-1", f"forward = reverse, T = {steps}, {dtype}", f"<= {limit:g}", f"{off:.1e}", off <= limit)
 
 
 def memory() -> tuple[list[Row], dict[str, list[float]]]:
-    """FDS-2: temporary bytes of the compiled programs, and what they are at each length."""
+    """FDS-2: temporary bytes of the programs, compiled quickly, and what they are at each length."""
 
     def temporary(job: tuple[str, int]) -> float:
         mode, steps = job
         with jax.enable_x64(True):
             run, task, theta = case(steps)
-            program = jax.jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
+            program = quick_jit(getattr(run, mode)).lower(task, theta, jax.random.key(0)).compile()
             return temporary_bytes(program) / MEGABYTE
 
     jobs = [(mode, steps) for mode in ("forward", "reverse") for steps in LENGTHS]
@@ -87,7 +87,7 @@ def recursions(key: jax.Array) -> Iterator[Row]:
     """FDS-3: the published tangent recursions, written out, against the engine."""
     with jax.enable_x64(True):
         found = case(12)
-        off = relative(jax.jit(found.run.forward)(found.task, found.theta, key).gradient, published(found, key))
+        off = relative(quick_jit(found.run.forward)(found.task, found.theta, key).gradient, published(found, key))
     yield Row("FDS-3", "published recursions for Z and C, T = 12", "<= 1e-10", f"{off:.1e}", off <= 1e-10)
 
 
@@ -99,7 +99,7 @@ def published(found: Case, key: jax.Array) -> Theta:
     start = training.start(task, run.transform(theta), jax.random.fold_in(key, steps))
     w, unravel = jax.flatten_util.ravel_pytree(start.params)
 
-    @jax.jit
+    @quick_jit
     def derivatives(w: jax.Array, step_key: jax.Array) -> Any:
         batch_key, loss_key = jax.random.split(step_key)
         batch = task.sample_batch(batch_key, "train")

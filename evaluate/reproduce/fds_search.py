@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -21,7 +22,7 @@ from learned_opt.schedules import Schedule, sgd
 from learned_opt.tasks import training
 
 STEPS, OUTER_STEPS, RETRAINS = 2000, 10, 4
-AVERAGED = 4  # runs in each outer step; with one, as published, the sign of a hypergradient is often that of its noise
+AVERAGED = 4  # runs in each outer step, beside one as published, where a sign is often that of the noise
 WINDOWS = (5, 1, 1)
 FIRST_STEPS = {"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 3e-4}
 LOWEST = dict.fromkeys(FIRST_STEPS, 0.0)
@@ -45,39 +46,38 @@ def search(seed: int, seeds: int) -> tuple[list[Row], Search]:
     """All of it; each outer seed has its own search and its own final runs."""
     run = WholeRun(optimizer=Schedule(windows=WINDOWS, steps=STEPS), measure=validation_loss)
     task, keys = teacher_task(), jax.random.split(jax.random.key(seed), seeds)
-    found = find(run, task, keys, AVERAGED)
-    ours_name, random_name = f"FDS, {AVERAGED} runs averaged", f"random search, {TRIALS[-1]} runs"
-    tests = {
-        ours_name: _retrain(run, task, found, keys),
-        "FDS, one run": _retrain(run, task, find(run, task, keys, 1), keys),
-    }
+    random_name, greedy_name = f"random search, {TRIALS[-1]} runs", f"greedy, best of {len(GREEDY)}"
+    names = {1: "FDS, one run", AVERAGED: f"FDS, {AVERAGED} runs averaged"}
+    found = {averaged: find(run, task, keys, averaged) for averaged in names}
+    tests = {names[averaged]: _retrain(run, task, theta, keys) for averaged, theta in found.items()}
     for trials, theta in random_search(run, task, keys).items():
         tests[f"random search, {trials} runs"] = _retrain(run, task, theta, keys)
-    tests["greedy, best of 8"] = greedy(task, keys)
-    tests["cosine, best of 24"] = cosines(task, keys)
-    ours, greedy_loss, searched = (float(np.mean(tests[n])) for n in (ours_name, "greedy, best of 8", random_name))
-    spread = f"{min(tests[ours_name]):.3f} to {max(tests[ours_name]):.3f} over {seeds} outer seeds"
-    runs = OUTER_STEPS * AVERAGED
-    what = f"test loss of the schedule found in {OUTER_STEPS} outer steps of {AVERAGED} runs"
+    tests[greedy_name] = greedy(task, keys)
+    tests[f"cosine, best of {len(COSINES)}"] = cosines(task, keys)
     rows = [
-        Row("FDS-5", what, "<= 0.95", f"{ours:.3f}", ours <= 0.95, "", spread),
-        _ratio(f"{what}, by that of greedy descent", 0.88, ours, greedy_loss, "beats greedy", spread),
-        _ratio(
-            f"{what}, by that of random search with {TRIALS[-1] / runs:g}x the runs",
-            1.03,
-            ours,
-            searched,
-            "20x faster, at one run",
-            spread,
-        ),
+        row
+        for averaged, name in names.items()
+        for row in _rows(averaged, tests[name], *(float(np.mean(tests[n])) for n in (greedy_name, random_name)))
     ]
-    schedules = [jax.tree.map(lambda x, i=i: np.asarray(x[i]), found) for i in range(seeds)]
+    schedules = [jax.tree.map(lambda x, i=i: np.asarray(x[i]), found[AVERAGED]) for i in range(seeds)]
     return rows, Search(tests, schedules)
 
 
-def _ratio(what: str, limit: float, ours: float, other: float, published: str, spread: str) -> Row:
-    measured = f"{ours:.3f} / {other:.3f} = {ours / other:.2f}"
-    return Row("FDS-5", what, f"<= {limit}", measured, ours <= limit * other, published, spread)
+def _rows(averaged: int, losses: list[float], greedy_loss: float, searched: float) -> Iterator[Row]:
+    """The three criteria, for FDS as published, a run in each outer step, and as it is here with several."""
+    ours = float(np.mean(losses))
+    spread = f"{min(losses):.3f} to {max(losses):.3f} over {len(losses)} outer seeds"
+    runs = OUTER_STEPS * averaged
+    how = "a run each, as published" if averaged == 1 else f"{averaged} runs each, not as published"
+    what = f"test loss of the schedule found in {OUTER_STEPS} outer steps of {how}"
+    yield Row("FDS-5", what, "<= 0.95", f"{ours:.3f}", ours <= 0.95, "", spread)
+    for other, loss, limit, published in (
+        ("greedy descent", greedy_loss, 0.88, "beats greedy"),
+        (f"random search with {TRIALS[-1] / runs:g}x the runs", searched, 1.03, "20x faster"),
+    ):
+        measured = f"{ours:.3f} / {loss:.3f} = {ours / loss:.2f}"
+        what_by = f"{what}, by that of {other}"
+        yield Row("FDS-5", what_by, f"<= {limit}", measured, ours <= limit * loss, published, spread)
 
 
 def find(run: WholeRun, task: TeacherTask, keys: jax.Array, averaged: int) -> Theta:

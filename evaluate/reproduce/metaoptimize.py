@@ -67,12 +67,14 @@ def _switches(moving: metaoptimize_runs.Moving) -> bytes:
     figure = Figure(figsize=(11, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     every = 20
-    for seed, logs in enumerate(moving.logs):
-        steps = every * np.arange(len(logs[::every]))
-        left.semilogy(steps, np.exp(logs[::every]), linewidth=1, label=f"seed {seed}")
+    for rate, style, by_seed in zip(metaoptimize_runs.RATES, ("--", "-"), moving.logs, strict=True):
+        for seed, logs in enumerate(by_seed):
+            steps = every * np.arange(len(logs[::every]))
+            label = None if seed else rate
+            left.semilogy(steps, np.exp(logs[::every]), style, color=f"C{seed}", linewidth=1, label=label)
     for phase in range(1, metaoptimize_runs.PHASES):
         left.axvline(phase * metaoptimize_runs.PHASE, color="gray", linewidth=0.5)
-    left.set(xlabel="step (lines: the labels change)", ylabel="step size")
+    left.set(xlabel="step (lines: the labels change)", ylabel="step size, by seed")
     left.legend(frameon=False, fontsize=8)
     for name, accuracy in zip(metaoptimize_runs.SETTINGS, moving.accuracy.mean(1), strict=True):
         right.plot(range(1, metaoptimize_runs.PHASES + 1), accuracy, marker=".", label=name)

@@ -11,7 +11,7 @@ import optax
 from learned_opt import metaoptimize, sensitivity, tune_online
 from learned_opt.base import EPS_ROOT
 from learned_opt.evaluate.reproduce.fds_identities import relative
-from learned_opt.evaluate.reproduce.rows import Row
+from learned_opt.evaluate.reproduce.rows import Row, quick_jit
 from learned_opt.evaluate.reproduce.sampling import temporary_bytes
 from learned_opt.evaluate.reproduce.teacher_task import teacher_task
 
@@ -80,7 +80,7 @@ def train(optimizer: optax.GradientTransformationExtraArgs, problem: Problem) ->
 def run_held(problem: Problem, form: Any) -> tuple[Any, Any]:
     """The weights at the end of a run with the step size held, and their sensitivity to its logarithm."""
     optimizer = metaoptimize(problem.base, optax.sgd(0.0), initial=problem.step_size, form=form)
-    weights, state = jax.jit(lambda: train(optimizer, problem))()
+    weights, state = quick_jit(lambda: train(optimizer, problem))()
     trace = state.trace if form == "hessian-free" else jax.tree.map(lambda x: x[0], state.tangents.params)
     return weights, trace
 
@@ -92,7 +92,7 @@ def derivative(problem: Problem) -> Any:
         optimizer = optax.chain(problem.base, optax.scale(-jnp.exp(log_step)))
         return train(optax.with_extra_args_support(optimizer), problem)[0]
 
-    return jax.jit(jax.jacfwd(end))(jnp.log(problem.step_size))
+    return quick_jit(jax.jacfwd(end))(jnp.log(problem.step_size))
 
 
 def traces() -> Iterator[Row]:
@@ -129,8 +129,8 @@ def one_copy() -> Iterator[Row]:
             return optax.chain(base, optax.scale(-h["all"]))
 
         engine = tune_online(make, {"all": teacher.step_size}, meta, gamma=gamma)
-        _, state = jax.jit(lambda o=quick: train(o, teacher))()
-        _, whole = jax.jit(lambda o=engine: train(o, teacher))()
+        _, state = quick_jit(lambda o=quick: train(o, teacher))()
+        _, whole = quick_jit(lambda o=engine: train(o, teacher))()
         published = _published_trace(teacher._replace(base=base), meta, gamma)
         engine_trace = jax.tree.map(lambda x: x[0], whole.tangents.params)
         off = max(relative(state.trace, engine_trace), relative(state.trace, published))
@@ -155,7 +155,7 @@ def _published_trace(problem: Problem, meta: optax.GradientTransformation, gamma
     zeros = jax.tree.map(jnp.zeros_like, problem.params)
     carry = problem.params, problem.base.init(problem.params), zeros, beta, meta.init(beta)
     keys = jax.random.split(jax.random.key(1), problem.steps)
-    return jax.jit(lambda: jax.lax.scan(body, carry, keys)[0][2])()
+    return quick_jit(lambda: jax.lax.scan(body, carry, keys)[0][2])()
 
 
 def special_cases() -> Iterator[Row]:
@@ -189,8 +189,8 @@ def hypergradient_descent(steps: int = 200, eta: float = 1e-3, start: float = 0.
         return (w, alpha + eta * grad @ previous, grad), w
 
     w, alpha, keys = problem.params, jnp.asarray(start), jax.random.split(jax.random.key(1), steps)
-    found = jax.jit(lambda: jax.lax.scan(engine, (w, alpha, sensitivity.start(w, alpha)), keys)[1])()
-    expected = jax.jit(lambda: jax.lax.scan(written_out, (w, alpha, jnp.zeros_like(w)), keys)[1])()
+    found = quick_jit(lambda: jax.lax.scan(engine, (w, alpha, sensitivity.start(w, alpha)), keys)[1])()
+    expected = quick_jit(lambda: jax.lax.scan(written_out, (w, alpha, jnp.zeros_like(w)), keys)[1])()
     return relative(found, expected)
 
 
@@ -226,8 +226,8 @@ def idbd(steps: int = 500, theta: float = 0.002, start: float = 0.01) -> float:
         return (beta, w, h), (w, beta)
 
     beta, w = jnp.full(20, np.log(start)), jnp.zeros(20)
-    found = jax.jit(lambda: jax.lax.scan(engine, (beta, w, sensitivity.start(w, beta)), (inputs, answers))[1])()
-    expected = jax.jit(lambda: jax.lax.scan(written_out, (beta, w, jnp.zeros(20)), (inputs, answers))[1])()
+    found = quick_jit(lambda: jax.lax.scan(engine, (beta, w, sensitivity.start(w, beta)), (inputs, answers))[1])()
+    expected = quick_jit(lambda: jax.lax.scan(written_out, (beta, w, jnp.zeros(20)), (inputs, answers))[1])()
     assert np.ptp(expected[1][-1]) > 0.1, "the step sizes of weights that matter have not come apart"
     return relative(found, expected)
 

@@ -1,5 +1,6 @@
 """What every reproduction is made of: rows with criteria, further tables, figures; how they are shown and written."""
 
+import functools
 import io
 import json
 from collections.abc import Sequence
@@ -7,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich import box
@@ -16,6 +18,11 @@ from rich.table import Table
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.provenance import plain, provenance
+
+# Compiles four times as fast, to slower code: for identities, whose programs are large and run once.
+quick_jit = functools.partial(
+    jax.jit, compiler_options={"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
+)
 
 
 @dataclass(frozen=True)

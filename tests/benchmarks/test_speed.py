@@ -29,6 +29,21 @@ def test_ratios_are_against_the_floor_of_the_same_round() -> None:
     assert len(calls) == 12
 
 
+def test_processor_time_leaves_out_waiting() -> None:
+    """Both work alike; one sleeps as well."""
+
+    def work(seconds: float):
+        def run() -> None:
+            time.sleep(seconds)
+            sum(range(500_000))
+
+        return run
+
+    found = timing.interleaved({"floor": work(0.0), "waits": work(0.2)}, "floor", 5, time.process_time)
+    assert 0.5 < found["waits"].median < 2
+    assert found["waits"].seconds < 0.1
+
+
 @pytest.mark.slow
 def test_the_last_line_is_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     with contextlib.suppress(SystemExit):  # passed or not

@@ -1,6 +1,7 @@
 """FDS from end to end: the outer step, sign descent, resume, presets that can be loaded again."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import learned_opt
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.reproduce.teacher_task import teacher_task
+from learned_opt.meta_train import cost
 from learned_opt.meta_train.fds import FDS, FDSTrainer
 from learned_opt.meta_train.fds_config import FDSConfig
 from learned_opt.meta_train.hypergradient import WholeRun
@@ -139,6 +141,22 @@ def test_a_run_ends_loads_and_resumes(tmp_path: Path) -> None:
     assert np.mean(found["test"]) < 2.3
     with pytest.raises(UsageError, match="holds a run with steps 20, and 30 was given"):
         FDSTrainer(config(steps=30), tmp_path / "whole", quiet())
+
+
+@pytest.mark.parametrize(("memory", "mode"), [(2**30, "reverse"), (1, "forward")])
+def test_costs_and_the_choice_are_printed_before_the_run(
+    memory: int, mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The mode is the cheaper one that fits, and in the card that the run ends with."""
+    monkeypatch.setattr(cost, "MEMORY", memory)
+    trainer = FDSTrainer(config(mode="auto", outer_steps=1), tmp_path / "run", Console(soft_wrap=True))
+    trainer.train()
+    first, second = capsys.readouterr().out.splitlines()
+    number = r"[\d.e+-]+"
+    costs = f"{number} Gflop and {number} MB"
+    assert re.fullmatch(f"a hypergradient costs {costs} forward, {costs} in reverse; using {mode}", first)
+    assert second.startswith("outer step 1/1")
+    assert load_learned_optimizer(tmp_path / "run")[2]["mode"] == mode
 
 
 @pytest.mark.slow
