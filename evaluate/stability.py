@@ -1,12 +1,19 @@
 """Stability of any optimizer, learned or not: does a small deviation of weights and optimizer state grow?
 
 `x' = Phi(x)` with x the weights and the whole optimizer state. Its linearisation at a point is never formed: it is a
-`jvp`, whose eigenvalue of largest magnitude Arnoldi iteration finds (`spectral_radius`), and whose products along a
-run are followed by power iteration (`growth`). For gradient descent on curvature h the answer is `h < 2 / step`.
+`jvp`, whose eigenvalue of largest magnitude Arnoldi iteration finds (`spectral_radius`). For gradient descent on
+curvature h the answer is `h < 2 / step`.
 
 An optimizer that divides by running means has no fixed point to linearise at: where gradients vanish, so do the means.
 What is asked instead is what theory asks of Adam (Cohen et al. 2022, arXiv 2207.14484): with its state as minibatch
-noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance?
+noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance? The
+problem is one sharp direction spread evenly over many weights, `1/2 h n mean(w - optimum)^2` over n weights:
+
+- noise in the other directions keeps every running mean and every normalised input of a network where it is, so that
+  a small deviation, the same for all weights, follows the derivative of a step averaged over the noise (`mean_step`);
+- it becomes exact with many weights and slow statistics, in which it holds second moments: it leaves out that what the
+  deviation does to them is correlated with the noise that they have seen, a part `1 - decay` of it;
+- `trial` is the same measured: nothing is held, linearised or averaged.
 """
 
 from collections.abc import Callable
@@ -37,6 +44,39 @@ class Bath(NamedTuple):
     params: jax.Array
     opt_state: Any
     noise: jax.Array
+
+
+class MeanStep(NamedTuple):
+    """A step, linearised about a bath and averaged over its noise, for what is the same for all weights.
+
+    The k numbers are the weight, and what the state holds for each weight. state: `[k, k]`, their derivatives with
+    respect to each other at a fixed gradient, new by old. gradient: `[k]`, with respect to the gradient. drift: `[]`,
+    the mean update.
+    """
+
+    state: jax.Array
+    gradient: jax.Array
+    drift: jax.Array
+
+    def radius(self, curvatures: np.ndarray) -> np.ndarray:
+        """The spectral radius at each curvature."""
+        matrices = np.repeat(np.asarray(self.state)[None], len(curvatures), 0)
+        matrices[:, :, 0] += curvatures[:, None] * np.asarray(self.gradient)
+        return np.abs(np.linalg.eigvals(matrices)).max(-1)
+
+    @property
+    def pull(self) -> float:
+        """The mean gradient at which training comes to rest, in units of the noise: what holds against the drift."""
+        state, gradient = np.asarray(self.state, float), np.asarray(self.gradient, float)
+        settled = np.linalg.solve(np.eye(len(state) - 1) - state[1:, 1:], gradient[1:])
+        return float(-self.drift / (gradient[0] + state[0, 1:] @ settled))
+
+
+class Trial(NamedTuple):
+    """Training in the bath: by what factor a deviation grew at its worst; the mean gradient at the end."""
+
+    growth: jax.Array
+    pull: jax.Array
 
 
 def of_task(task: Task, batch: Batch, key: jax.Array) -> Gradient:
@@ -99,84 +139,93 @@ def bath(
     params = jax.random.normal(params_key, (dimension,))
 
     def body(opt_state: Any, key: jax.Array) -> Any:
-        return transform.update(jax.random.normal(key, params.shape), opt_state, params)[1], None
+        return transform.update(_noise(key, params), opt_state, params)[1], None
 
     opt_state, _ = jax.lax.scan(body, transform.init(params), jax.random.split(past_key, steps))
     if at is not None:
         opt_state = jax.tree.map(
             lambda x: jnp.full_like(x, at) if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x, opt_state
         )
-    return Bath(params, opt_state, jax.random.normal(key, (window, dimension)))
+    return Bath(params, opt_state, jax.vmap(lambda key: _noise(key, params))(jax.random.split(key, window)))
 
 
-def growth(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
-    """The factor by which a small deviation from the optimum grows in one step, on average over the bath's noise.
+def mean_step(transform: Transform, at: Bath) -> MeanStep:
+    """The mean over the window and over the weights, one `jvp` for each of the numbers and one for the gradient.
 
-    The loss is `1/2 sum h_i (w_i - optimum_i)^2`; below 1 is stable. For a linear optimizer this is the spectral
-    radius. Weights are put back to the optimum after every step, so that the state stays as noise
-    leaves it; deviations are followed for the window, the first quarter of which is for the direction to settle.
+    Every floating-point array of the optimizer's state must have the weights as its last axis.
     """
+    leaves, structure = jax.tree.flatten(sensitivity.floats(InnerState(at.params, at.opt_state)))
+    size = at.params.size
+    ends = np.cumsum([leaf.size // size for leaf in leaves])
 
-    def one(opt_state: Any, tangent: Any, noise: jax.Array) -> Any:
-        def flow(params: jax.Array, numbers: Any) -> Any:
-            gradient = curvatures * (params - at.params) + noise
-            updates, new = transform.update(gradient, sensitivity.merge(numbers, opt_state), params)
-            return (params + updates, sensitivity.floats(new)), new
+    def spread(numbers: jax.Array) -> Any:
+        parts = zip(jnp.split(numbers, ends[:-1]), leaves, strict=True)
+        return jax.tree.unflatten(structure, [jnp.repeat(part, size).reshape(leaf.shape) for part, leaf in parts])
 
-        primals = at.params, sensitivity.floats(opt_state)
-        _, tangent, new = jax.jvp(flow, primals, tangent, has_aux=True)
-        norm = optax.tree.norm(tangent)
-        return new, jax.tree.map(lambda x: x / norm, tangent), jnp.log(norm)
+    def body(opt_state: Any, noise: jax.Array) -> Any:
+        state = InnerState(at.params, opt_state)
 
-    def body(carry: Any, noise: jax.Array) -> Any:
-        opt_state, tangent = carry
-        opt_state, tangent, log = one(opt_state, tangent, noise)
-        return (opt_state, tangent), log
+        def flow(numbers: Any, gradient: jax.Array) -> Any:
+            updates, new = transform.update(gradient, sensitivity.merge(numbers.opt_state, opt_state), numbers.params)
+            return sensitivity.floats(InnerState(numbers.params + updates, new)), (new, updates)
 
-    start = jnp.ones_like(at.params), jax.tree.map(jnp.zeros_like, sensitivity.floats(at.opt_state))
-    logs = jax.lax.scan(body, (at.opt_state, start), at.noise)[1]
-    return jnp.exp(logs[len(logs) // 4 :].mean())
+        def push(column: jax.Array) -> Any:
+            tangent = spread(column[:-1]), jnp.full_like(noise, column[-1])
+            _, pushed, aux = jax.jvp(flow, (sensitivity.floats(state), noise), tangent, has_aux=True)
+            return jnp.concatenate([leaf.reshape(-1, size).mean(1) for leaf in jax.tree.leaves(pushed)]), aux
+
+        columns = jnp.eye(int(ends[-1]) + 1, dtype=at.params.dtype)
+        pushed, (new, updates) = jax.vmap(push, out_axes=(0, None))(columns)
+        return new, (pushed.T, updates.mean())
+
+    found, drift = jax.tree.map(lambda x: x.mean(0), jax.lax.scan(body, at.opt_state, at.noise)[1])
+    return MeanStep(found[:, :-1], found[:, -1], drift)
 
 
-def separation(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
-    """The same measured: by what factor a step pulls apart two runs of training that see the same noise.
+def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int) -> Trial:
+    """Two runs of training on the sharp direction that see the same noise, all weights of one a little beside.
 
-    Nothing is held or linearised: both start at the optimum, a hundred-thousandth apart, and move as training does.
+    How far apart their mean weights come, by how far they were, at the worst of all steps: what grew and was caught by
+    second moments has grown. The pull is that of the second half.
     """
-    distance = 1e-5 * jnp.sqrt(float(at.params.size))
+    beside = 1e-6
 
-    def body(states: InnerState, noise: jax.Array) -> Any:
+    def body(states: InnerState, key: jax.Array) -> Any:
+        noise = _noise(key, at.params)
+
         def one(state: InnerState) -> InnerState:
-            return step(transform, lambda params: curvatures * (params - at.params) + noise, state)
+            return step(transform, lambda params: curvature * (params - at.params).mean() + noise, state)
 
-        return jax.vmap(one)(states), None
+        states = jax.vmap(one)(states)
+        return states, (states.params - at.params).mean(1)
 
     pair = jax.tree.map(lambda x: jnp.stack([x, x]), InnerState(at.params, at.opt_state))
-    pair = pair._replace(params=pair.params.at[1].add(1e-5))
-    end, _ = jax.lax.scan(body, pair, at.noise)
-    return (jnp.linalg.norm(end.params[0] - end.params[1]) / distance) ** (1 / len(at.noise))
+    pair = pair._replace(params=pair.params.at[1].add(beside))
+    course = jax.lax.scan(body, pair, jax.random.split(key, steps))[1]
+    growth = jnp.abs(course[:, 1] - course[:, 0]) / beside
+    return Trial(growth.max(), curvature * course[steps // 2 :, 0].mean())
 
 
-def on_grid(transform: Transform, at: Bath, grid: np.ndarray, measure: Callable[..., jax.Array] = growth) -> jax.Array:
-    """`measure` for every curvature of the grid, the same for all coordinates. Traceable."""
-    curvatures = jnp.asarray(grid, at.params.dtype)[:, None] * jnp.ones_like(at.params)
-    return jax.vmap(lambda h: measure(transform, at, h))(curvatures)
+def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
+    """Where, going up an ascending grid, stability is first lost; by finer and finer grids of as many points, to 5 %.
 
-
-def crossing(grid: np.ndarray, found: jax.Array, limit: float = 1.0) -> float:
-    """The curvature at which a measure first exceeds `limit`, interpolated on an ascending grid.
-
-    Below the grid: 0; above: infinity. What is not finite exceeds every limit.
+    0: the first point is unstable; infinity: none is.
     """
-    values = np.asarray(found, float)
-    over = ~(values <= limit)
-    if not over.any():
-        return float("inf")
-    first = int(over.argmax())
-    if first == 0:
-        return 0.0
-    if not np.isfinite(values[first]):
-        return float(np.sqrt(grid[first - 1] * grid[first]))
-    low, high = np.log(np.maximum(values[first - 1 : first + 1], 1e-3 * limit) / limit)
-    share = low / (low - high)
-    return float(np.exp((1 - share) * np.log(grid[first - 1]) + share * np.log(grid[first])))
+    points = len(grid)
+    while True:
+        lost = ~np.asarray(stable(grid), bool)
+        if not lost.any():
+            return float("inf")
+        first = int(lost.argmax())
+        if first == 0:
+            return 0.0
+        below, above = grid[first - 1 : first + 1]
+        if above / below < 1.05:
+            return float(np.sqrt(below * above))
+        grid = np.geomspace(below, above, points)
+
+
+def _noise(key: jax.Array, params: jax.Array) -> jax.Array:
+    """Of unit variance, and none in the direction that all weights share."""
+    noise = jax.random.normal(key, params.shape, params.dtype)
+    return noise - noise.mean()
