@@ -1,5 +1,7 @@
 """The stability of optimizers whose limits are known in closed form."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,43 +73,54 @@ def test_a_fixed_preconditioner(float64, monkeypatch) -> None:
 def test_largest_stable_curvature_in_noise(name: str, float64) -> None:
     """Predicted by the mean step, and in training: a deviation dies out below the limit and grows above it."""
     transform, limit = LIMITS[name]
-    at = stability.bath(transform, 64, 3000, 100, jax.random.key(0))
-    found = stability.mean_step(transform, at)
+
+    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
+        at = stability.bath(transform, 64, 3000, 100, key)
+        run = jax.vmap(lambda h: stability.trial(transform, at, h, key, 400).growth)
+        return stability.mean_step(transform, at), run(limit * jnp.array([0.9, 1.1]))
+
+    found, (below, above) = jax.jit(both)(jax.random.key(0))
     predicted = stability.edge(lambda h: found.radius(h) < 1, limit * np.geomspace(0.1, 10, 400))
     np.testing.assert_allclose(predicted, limit, rtol=0.02)
-    run = jax.jit(jax.vmap(lambda h: stability.trial(transform, at, h, jax.random.key(1), 400)))
-    below, above = run(limit * jnp.array([0.9, 1.1])).growth
     assert below < 30 < 300 < above
 
 
-def test_mean_step_is_the_derivative_of_steps() -> None:
+def test_mean_step_is_the_derivative_of_steps(quick_jit: Any) -> None:
     """Of a learned optimizer, in a window of one: all weights and all of the gradient moved alike, by differences."""
     star = Star(preconditioner="rms", nominal_scale=0.1)
     transform = star.transform(star.init(jax.random.key(1)))
-    with jax.enable_x64(True):
-        at = stability.bath(transform, 6, 30, 1, jax.random.key(0))
-        found = stability.mean_step(transform, at)
-        assert found.state.shape == (8, 8)  # the weight, three momenta, a second moment, three diagonals
 
-        def run(moved: float, pushed: float) -> np.ndarray:
+    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
+        at = stability.bath(transform, 6, 30, 1, key)
+
+        def run(moved: jax.Array, pushed: jax.Array) -> jax.Array:
             state = InnerState(at.params + moved, at.opt_state)
             new = stability.step(transform, lambda w: at.noise[0] + pushed, state)
             leaves = jax.tree.leaves(stability.sensitivity.floats(new))
-            return np.concatenate([np.asarray(leaf).reshape(-1, 6).mean(1) for leaf in leaves])
+            return jnp.concatenate([leaf.reshape(-1, 6).mean(1) for leaf in leaves])
 
-        for column, at_plus in ((found.state[:, 0], (1e-6, 0.0)), (found.gradient, (0.0, 1e-6))):
-            central = (run(*at_plus) - run(*(-x for x in at_plus))) / 2e-6
-            np.testing.assert_allclose(column, central, rtol=1e-6, atol=1e-9)
+        ends = jax.vmap(run)(1e-6 * jnp.array([1, -1, 0, 0]), 1e-6 * jnp.array([0, 0, 1, -1]))
+        return stability.mean_step(transform, at), (ends[::2] - ends[1::2]) / 2e-6
+
+    with jax.enable_x64(True):
+        found, (by_weight, by_gradient) = quick_jit(both)(jax.random.key(0))
+    assert found.state.shape == (8, 8)  # the weight, three momenta, a second moment, three diagonals
+    np.testing.assert_allclose(found.state[:, 0], by_weight, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(found.gradient, by_gradient, rtol=1e-6, atol=1e-9)
 
 
 def test_pull(float64) -> None:
     """Of an optimizer that adds 0.3 to every gradient: training rests where the gradient is -0.3, at any curvature."""
     biased = optax.chain(optax.stateless(lambda updates, params: updates + 0.3), optax.sgd(STEP, momentum=MU))
-    at = stability.bath(biased, 8, 500, 50, jax.random.key(0))
-    np.testing.assert_allclose(stability.mean_step(biased, at).pull, -0.3, rtol=1e-10)
-    for curvature in (1.0, 10.0):
-        found = stability.trial(biased, at, jnp.asarray(curvature), jax.random.key(1), 1000)
-        np.testing.assert_allclose(found.pull, -0.3, rtol=1e-6)
+
+    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
+        at = stability.bath(biased, 8, 500, 50, key)
+        run = jax.vmap(lambda h: stability.trial(biased, at, h, key, 1000).pull)
+        return stability.mean_step(biased, at), run(jnp.array([1.0, 10.0]))
+
+    found, in_training = jax.jit(both)(jax.random.key(0))
+    np.testing.assert_allclose(found.pull, -0.3, rtol=1e-10)
+    np.testing.assert_allclose(in_training, -0.3, rtol=1e-6)
 
 
 def test_edges() -> None:
