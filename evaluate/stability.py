@@ -7,13 +7,11 @@ curvature h the answer is `h < 2 / step`.
 An optimizer that divides by running means has no fixed point to linearise at: where gradients vanish, so do the means.
 What is asked instead is what theory asks of Adam (Cohen et al. 2022, arXiv 2207.14484): with its state as minibatch
 noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance? The
-problem is one sharp direction spread evenly over many weights, `1/2 h n mean(w - optimum)^2` over n weights:
-
-- noise in the other directions keeps every running mean and every normalised input of a network where it is, so that
-  a small deviation, the same for all weights, follows the derivative of a step averaged over the noise (`mean_step`);
-- it becomes exact with many weights and slow statistics, in which it holds second moments: it leaves out that what the
-  deviation does to them is correlated with the noise that they have seen, a part `1 - decay` of it;
-- `trial` is the same measured: nothing is held, linearised or averaged.
+problem is one sharp direction spread evenly over n weights, `1/2 h n mean(w - optimum)^2`: noise in the other
+directions keeps running means and a network's normalised inputs where they are, so that updates answer to a small
+gradient as they do without curvature (`response`), on average over many weights. Closing that loop is a prediction;
+`trial` measures it: training along that direction, in which nothing is linearised or averaged. Both hold the weights
+in all other directions, where a black box may carry them anywhere.
 """
 
 from collections.abc import Callable
@@ -36,44 +34,44 @@ Gradient = Callable[[Any], Any]  # from weights to the gradient of the loss
 
 
 class Bath(NamedTuple):
-    """An optimizer that has seen nothing but noise: the weights, its state, and the noise that is to come.
-
-    params: N(0, 1) `[dimension]`, the optimum. noise: gradients of unit variance `[window, dimension]`.
-    """
+    """An optimizer that has seen nothing but noise: the weights, N(0, 1) `[dimension]`, the optimum; and its state."""
 
     params: jax.Array
     opt_state: Any
-    noise: jax.Array
 
 
-class MeanStep(NamedTuple):
-    """A step, linearised about a bath and averaged over its noise, for what is the same for all weights.
+class Response(NamedTuple):
+    """What the mean update owes to a gradient that was the same for all weights, k steps before: `kernel` `[steps]`.
 
-    The k numbers are the weight, and what the state holds for each weight. state: `[k, k]`, their derivatives with
-    respect to each other at a fixed gradient, new by old. gradient: `[k]`, with respect to the gradient. drift: `[]`,
-    the mean update.
+    by_weight: to the weights at the same step. drift: the mean update in nothing but noise.
     """
 
-    state: jax.Array
-    gradient: jax.Array
+    kernel: jax.Array
+    by_weight: jax.Array
     drift: jax.Array
 
-    def radius(self, curvatures: np.ndarray) -> np.ndarray:
-        """The spectral radius at each curvature."""
-        matrices = np.repeat(np.asarray(self.state)[None], len(curvatures), 0)
-        matrices[:, :, 0] += curvatures[:, None] * np.asarray(self.gradient)
-        return np.abs(np.linalg.eigvals(matrices)).max(-1)
+    def limit(self, growth: float = 1.0) -> float:
+        """The smallest curvature h at which deviations grow by this factor a step; infinity if none does.
+
+        Deviations z^t need `z - 1 = h sum_k kernel_k z^-k + by_weight`: where h is real on the circle of that radius.
+        """
+        size = 8 * len(self.kernel)
+        circle = growth * np.exp(1j * np.linspace(0, np.pi, size // 2 + 1))
+        gain = np.fft.rfft(np.asarray(self.kernel) * growth ** -np.arange(len(self.kernel)), size)
+        curvature = (circle - 1 - float(self.by_weight)) / gain
+        real, imaginary = curvature.real, curvature.imag
+        crosses = np.flatnonzero((imaginary[1:-2] * imaginary[2:-1] < 0) & (real[1:-2] > 0) & (real[2:-1] > 0)) + 1
+        found = [real[0], real[-1], *np.minimum(real[crosses], real[crosses + 1])]
+        return float(min((h for h in found if h > 0), default=np.inf))
 
     @property
     def pull(self) -> float:
         """The mean gradient at which training comes to rest, in units of the noise: what holds against the drift."""
-        state, gradient = np.asarray(self.state, float), np.asarray(self.gradient, float)
-        settled = np.linalg.solve(np.eye(len(state) - 1) - state[1:, 1:], gradient[1:])
-        return float(-self.drift / (gradient[0] + state[0, 1:] @ settled))
+        return float(-self.drift / self.kernel.sum())
 
 
 class Trial(NamedTuple):
-    """Training in the bath: by what factor a deviation grew at its worst; the mean gradient at the end."""
+    """Training in the bath: by what factor a deviation grew at its worst; the mean gradient it came to rest at."""
 
     growth: jax.Array
     pull: jax.Array
@@ -131,79 +129,84 @@ def _power(product: Callable[[Any], jax.Array], vector: Any, steps: int = 2000) 
     return float(jnp.exp(jnp.mean(jnp.stack(logs[steps // 2 :]))))
 
 
-def bath(
-    transform: Transform, dimension: int, steps: int, window: int, key: jax.Array, at: jax.Array | int | None = None
-) -> Bath:
+def bath(transform: Transform, dimension: int, steps: int, key: jax.Array, at: jax.Array | int | None = None) -> Bath:
     """Runs an optimizer on pure noise for `steps`, its weights held; then says it is step `at`, if it counts."""
-    params_key, past_key, key = jax.random.split(key, 3)
+    params_key, key = jax.random.split(key)
     params = jax.random.normal(params_key, (dimension,))
-
-    def body(opt_state: Any, key: jax.Array) -> Any:
-        return transform.update(_noise(key, params), opt_state, params)[1], None
-
-    opt_state, _ = jax.lax.scan(body, transform.init(params), jax.random.split(past_key, steps))
+    opt_state = _wait(transform, params, transform.init(params), steps, key)
     if at is not None:
         opt_state = jax.tree.map(
             lambda x: jnp.full_like(x, at) if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x, opt_state
         )
-    return Bath(params, opt_state, jax.vmap(lambda key: _noise(key, params))(jax.random.split(key, window)))
+    return Bath(params, opt_state)
 
 
-def mean_step(transform: Transform, at: Bath) -> MeanStep:
-    """The mean over the window and over the weights, one `jvp` for each of the numbers and one for the gradient.
+def response(
+    transform: Transform, at: Bath, steps: int, key: jax.Array, repeats: int = 8, apart: int = 200
+) -> Response:
+    """By a `jvp` along each of several stretches of noise, which begin `apart` steps after the bath."""
 
-    Every floating-point array of the optimizer's state must have the weights as its last axis.
-    """
-    leaves, structure = jax.tree.flatten(sensitivity.floats(InnerState(at.params, at.opt_state)))
-    size = at.params.size
-    ends = np.cumsum([leaf.size // size for leaf in leaves])
+    def one(key: jax.Array) -> Response:
+        lead, key = jax.random.split(key)
+        start = _wait(transform, at.params, at.opt_state, apart, lead)
 
-    def spread(numbers: jax.Array) -> Any:
-        parts = zip(jnp.split(numbers, ends[:-1]), leaves, strict=True)
-        return jax.tree.unflatten(structure, [jnp.repeat(part, size).reshape(leaf.shape) for part, leaf in parts])
+        def body(carry: Any, now: Any) -> Any:
+            opt_state, tangent = carry
+            key, pushed = now
+            noise = _noise(key, at.params)
 
-    def body(opt_state: Any, noise: jax.Array) -> Any:
-        state = InnerState(at.params, opt_state)
+            def flow(numbers: Any, gradient: jax.Array) -> Any:
+                updates, new = transform.update(gradient, sensitivity.merge(numbers, opt_state), at.params)
+                return (updates.mean(), sensitivity.floats(new)), new
 
-        def flow(numbers: Any, gradient: jax.Array) -> Any:
-            updates, new = transform.update(gradient, sensitivity.merge(numbers.opt_state, opt_state), numbers.params)
-            return sensitivity.floats(InnerState(numbers.params + updates, new)), (new, updates)
+            primals, tangents = (sensitivity.floats(opt_state), noise), (tangent, jnp.full_like(noise, pushed))
+            (update, _), (answer, tangent), new = jax.jvp(flow, primals, tangents, has_aux=True)
+            return (new, tangent), (answer, update)
 
-        def push(column: jax.Array) -> Any:
-            tangent = spread(column[:-1]), jnp.full_like(noise, column[-1])
-            _, pushed, aux = jax.jvp(flow, (sensitivity.floats(state), noise), tangent, has_aux=True)
-            return jnp.concatenate([leaf.reshape(-1, size).mean(1) for leaf in jax.tree.leaves(pushed)]), aux
+        def by_weight(params: jax.Array) -> jax.Array:
+            return transform.update(_noise(key, at.params), start, params)[0].mean()
 
-        columns = jnp.eye(int(ends[-1]) + 1, dtype=at.params.dtype)
-        pushed, (new, updates) = jax.vmap(push, out_axes=(0, None))(columns)
-        return new, (pushed.T, updates.mean())
+        impulse = jnp.zeros(steps, at.params.dtype).at[0].set(1)
+        still = jax.tree.map(jnp.zeros_like, sensitivity.floats(start))
+        kernel, updates = jax.lax.scan(body, (start, still), (jax.random.split(key, steps), impulse))[1]
+        return Response(kernel, jax.jvp(by_weight, (at.params,), (jnp.ones_like(at.params),))[1], updates.mean())
 
-    found, drift = jax.tree.map(lambda x: x.mean(0), jax.lax.scan(body, at.opt_state, at.noise)[1])
-    return MeanStep(found[:, :-1], found[:, -1], drift)
+    return jax.tree.map(lambda x: x.mean(0), jax.vmap(one)(jax.random.split(key, repeats)))
 
 
-def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int) -> Trial:
-    """Two runs of training on the sharp direction that see the same noise, all weights of one a little beside.
+def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int, rest: float) -> Trial:
+    """Two runs of training along the sharp direction that see the same noise, one a millionth beside the other.
 
-    How far apart their mean weights come, by how far they were, at the worst of all steps: what grew and was caught by
-    second moments has grown. The pull is that of the second half.
+    It first comes to rest for as many steps on a curvature `rest` at which it is stable: at the optimum itself, steep
+    curvature would make a kick of the drift. From there curvature is as asked. How far apart the weights come, by how
+    far they were, at the worst of all steps: what grew and was caught by second moments has grown.
     """
     beside = 1e-6
 
-    def body(states: InnerState, key: jax.Array) -> Any:
-        noise = _noise(key, at.params)
+    def run(states: InnerState, slope: jax.Array, middle: jax.Array, offset: jax.Array, key: jax.Array) -> Any:
+        """Steps on the mean gradient `offset + slope (mean deviation - middle)`; the courses of mean deviations."""
 
-        def one(state: InnerState) -> InnerState:
-            return step(transform, lambda params: curvature * (params - at.params).mean() + noise, state)
+        def body(states: InnerState, key: jax.Array) -> Any:
+            noise = _noise(key, at.params)
 
-        states = jax.vmap(one)(states)
-        return states, (states.params - at.params).mean(1)
+            def one(state: InnerState) -> InnerState:
+                new = step(transform, lambda w: offset + slope * ((w - at.params).mean() - middle) + noise, state)
+                return new._replace(params=at.params + (new.params - at.params).mean())
 
+            states = jax.vmap(one)(states)
+            return states, (states.params - at.params).mean(1)
+
+        return jax.lax.scan(body, states, jax.random.split(key, steps))
+
+    first, second = jax.random.split(key)
     pair = jax.tree.map(lambda x: jnp.stack([x, x]), InnerState(at.params, at.opt_state))
+    zero = jnp.zeros((), at.params.dtype)
+    pair, course = run(pair, rest + zero, zero, zero, first)
+    pull = rest * course[steps // 2 :, 0].mean()
+    middle = course[-1, 0]
     pair = pair._replace(params=pair.params.at[1].add(beside))
-    course = jax.lax.scan(body, pair, jax.random.split(key, steps))[1]
-    growth = jnp.abs(course[:, 1] - course[:, 0]) / beside
-    return Trial(growth.max(), curvature * course[steps // 2 :, 0].mean())
+    course = run(pair, curvature, middle, pull, second)[1]
+    return Trial((jnp.abs(course[:, 1] - course[:, 0]) / beside).max(), pull)
 
 
 def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
@@ -223,6 +226,15 @@ def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
         if above / below < 1.05:
             return float(np.sqrt(below * above))
         grid = np.geomspace(below, above, points)
+
+
+def _wait(transform: Transform, params: jax.Array, opt_state: Any, steps: int, key: jax.Array) -> Any:
+    """The optimizer's state after so many steps of noise."""
+
+    def body(opt_state: Any, key: jax.Array) -> Any:
+        return transform.update(_noise(key, params), opt_state, params)[1], None
+
+    return jax.lax.scan(body, opt_state, jax.random.split(key, steps))[0]
 
 
 def _noise(key: jax.Array, params: jax.Array) -> jax.Array:

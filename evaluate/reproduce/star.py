@@ -21,17 +21,17 @@ from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.evaluate import stability
 from learned_opt.evaluate.reproduce import fixed_preconditioner, star_figures, star_runs
 from learned_opt.evaluate.reproduce.rows import Detail, Reproduction, Row, Settings
-from learned_opt.evaluate.stability import Bath, MeanStep
+from learned_opt.evaluate.stability import Bath, Response
 from learned_opt.star import Star
 from learned_opt.statistics import MOMENTUM_DECAYS
 
 __all__ = ["Settings", "run"]
 
 WEIGHTS = "digits"
-DIMENSION, PAST, WINDOW = 256, 3000, 200  # of the bath
+DIMENSION, PAST = 256, 3000  # of the bath
 STEPS, GROWS = 1000, 100  # training is lost if a deviation grows a hundredfold within so many steps
 GRID = np.geomspace(10.0, 1e5, 5)  # curvatures
-AT_REST = 1  # of the grid: where the pull is measured
+REST = 100.0  # where the pull is measured
 HELD = 0.5  # of the noise: a pull beyond it leaves the neighbourhood that a linearisation is about
 BEYOND = (1, 10, 25)  # times the longest horizon of meta-training
 STARTS = 16  # random initialisations
@@ -59,7 +59,7 @@ class Region(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether training is predicted to stay at the optimum at all."""
-        return self.predicted > GRID[AT_REST] and abs(self.pull) < HELD
+        return self.predicted > REST and abs(self.pull) < HELD
 
 
 Regions = dict[str, dict[str, dict[int, Region]]]  # by switches, by "before" or "after" meta-training, by horizons
@@ -116,31 +116,25 @@ def run(settings: Settings, console: Console) -> Reproduction:
     )
 
 
-def predicted(found: MeanStep) -> Region:
-    """Where a deviation grows a hundredfold, by the spectral radius of the mean step."""
-    radius = GROWS ** (1 / STEPS)
-    return Region(stability.edge(lambda h: found.radius(h) < radius, np.geomspace(GRID[0], GRID[-1], 64)), found.pull)
-
-
 class Instrument:
     """Predicts and measures an optimizer that depends on theta; compiled once for all thetas and inner steps."""
 
     def __init__(self, transform: Callable[[Any], optax.GradientTransformation], seed: int) -> None:
         past, future = jax.random.split(jax.random.key(seed))
 
-        def prepare(theta: Any, at: jax.Array) -> tuple[Bath, MeanStep]:
-            bath = stability.bath(transform(theta), DIMENSION, PAST, WINDOW, past, at)
-            return bath, stability.mean_step(transform(theta), bath)
+        def prepare(theta: Any, at: jax.Array) -> tuple[Bath, Response]:
+            bath = stability.bath(transform(theta), DIMENSION, PAST, past, at)
+            return bath, stability.response(transform(theta), bath, STEPS, future)
 
         def trials(theta: Any, bath: Bath, curvatures: jax.Array) -> stability.Trial:
-            return jax.vmap(lambda h: stability.trial(transform(theta), bath, h, future, STEPS))(curvatures)
+            return jax.vmap(lambda h: stability.trial(transform(theta), bath, h, future, STEPS, REST))(curvatures)
 
         self._prepare, self._trials = jax.jit(prepare), jax.jit(trials)
 
     def predict(self, theta: Any, at: int) -> tuple[Region, Bath]:
-        """What the mean step says of inner step `at`."""
+        """What the response says of inner step `at`: where a deviation grows a hundredfold, and the pull."""
         bath, found = self._prepare(theta, jnp.asarray(at))
-        return predicted(found), bath
+        return Region(found.limit(GROWS ** (1 / STEPS)), found.pull), bath
 
     def measure(self, theta: Any, at: int) -> Region:
         """The same, and what training does; the curvature where it is lost only if the optimum is held below it."""
@@ -149,7 +143,7 @@ class Instrument:
         def trials(curvatures: np.ndarray) -> stability.Trial:
             return self._trials(theta, bath, jnp.asarray(curvatures))
 
-        region = region._replace(measured_pull=float(trials(GRID).pull[AT_REST]))
+        region = region._replace(measured_pull=float(trials(GRID).pull[0]))
         if not region.holds:
             return region
         return region._replace(measured=stability.edge(lambda h: np.asarray(trials(h).growth) < GROWS, GRID))
