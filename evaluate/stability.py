@@ -9,7 +9,7 @@ What is asked instead is what theory asks of Adam (Cohen et al. 2022, arXiv 2207
 noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance? The
 problem is one sharp direction spread evenly over n weights, `1/2 h n mean(w - optimum)^2`: noise in the other
 directions keeps running means and a network's normalised inputs where they are, so that updates answer to a small
-gradient as they do without curvature (`response`), on average over many weights. Closing that loop is a prediction;
+gradient as they do on no curvature (`response`), on average over many weights. Closing that loop is a prediction;
 `trial` measures it: training along that direction, in which nothing is linearised or averaged. Both hold the weights
 in all other directions, where a black box may carry them anywhere.
 """
@@ -34,21 +34,25 @@ Gradient = Callable[[Any], Any]  # from weights to the gradient of the loss
 
 
 class Bath(NamedTuple):
-    """An optimizer that has seen nothing but noise: the weights, N(0, 1) `[dimension]`, the optimum; and its state."""
+    """An optimizer at rest in noise: the weights `[dimension]`, its state, and the mean gradient there, its pull.
+
+    The pull, in units of the noise, is what it takes to hold against updates that do not vanish on average. A state
+    without it is not the one to linearise at: a tenth of the noise is much to a slow momentum.
+    """
 
     params: jax.Array
     opt_state: Any
+    pull: jax.Array
 
 
 class Response(NamedTuple):
     """What the mean update owes to a gradient that was the same for all weights, k steps before: `kernel` `[steps]`.
 
-    by_weight: to the weights at the same step. drift: the mean update in nothing but noise.
+    by_weight: to the weights at the same step.
     """
 
     kernel: jax.Array
     by_weight: jax.Array
-    drift: jax.Array
 
     def limit(self, growth: float = 1.0) -> float:
         """The smallest curvature h at which deviations grow by this factor a step; infinity if none does.
@@ -63,18 +67,6 @@ class Response(NamedTuple):
         crosses = np.flatnonzero((imaginary[1:-2] * imaginary[2:-1] < 0) & (real[1:-2] > 0) & (real[2:-1] > 0)) + 1
         found = [real[0], real[-1], *np.minimum(real[crosses], real[crosses + 1])]
         return float(min((h for h in found if h > 0), default=np.inf))
-
-    @property
-    def pull(self) -> float:
-        """The mean gradient at which training comes to rest, in units of the noise: what holds against the drift."""
-        return float(-self.drift / self.kernel.sum())
-
-
-class Trial(NamedTuple):
-    """Training in the bath: by what factor a deviation grew at its worst; the mean gradient it came to rest at."""
-
-    growth: jax.Array
-    pull: jax.Array
 
 
 def of_task(task: Task, batch: Batch, key: jax.Array) -> Gradient:
@@ -129,16 +121,23 @@ def _power(product: Callable[[Any], jax.Array], vector: Any, steps: int = 2000) 
     return float(jnp.exp(jnp.mean(jnp.stack(logs[steps // 2 :]))))
 
 
-def bath(transform: Transform, dimension: int, steps: int, key: jax.Array, at: jax.Array | int | None = None) -> Bath:
-    """Runs an optimizer on pure noise for `steps`, its weights held; then says it is step `at`, if it counts."""
+def bath(
+    transform: Transform, dimension: int, steps: int, key: jax.Array, rest: float, at: jax.Array | int | None = None
+) -> Bath:
+    """Trains for `steps` on a curvature `rest` that should be stable; then says it is step `at`, if it counts.
+
+    Optima are N(0, 1). The pull is that of the second half.
+    """
     params_key, key = jax.random.split(key)
-    params = jax.random.normal(params_key, (dimension,))
-    opt_state = _wait(transform, params, transform.init(params), steps, key)
+    optimum = jax.random.normal(params_key, (dimension,))
+    start = InnerState(optimum, transform.init(optimum))
+    state, course = _train(transform, start, lambda deviation: rest * deviation, steps, key)
+    opt_state = state.opt_state
     if at is not None:
         opt_state = jax.tree.map(
             lambda x: jnp.full_like(x, at) if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x, opt_state
         )
-    return Bath(params, opt_state)
+    return Bath(state.params, opt_state, rest * course[steps // 2 :].mean())
 
 
 def response(
@@ -148,65 +147,76 @@ def response(
 
     def one(key: jax.Array) -> Response:
         lead, key = jax.random.split(key)
-        start = _wait(transform, at.params, at.opt_state, apart, lead)
+
+        def wait(opt_state: Any, key: jax.Array) -> Any:
+            return transform.update(at.pull + _noise(key, at.params), opt_state, at.params)[1], None
+
+        start, _ = jax.lax.scan(wait, at.opt_state, jax.random.split(lead, apart))
 
         def body(carry: Any, now: Any) -> Any:
             opt_state, tangent = carry
             key, pushed = now
-            noise = _noise(key, at.params)
+            gradient = at.pull + _noise(key, at.params)
 
             def flow(numbers: Any, gradient: jax.Array) -> Any:
                 updates, new = transform.update(gradient, sensitivity.merge(numbers, opt_state), at.params)
                 return (updates.mean(), sensitivity.floats(new)), new
 
-            primals, tangents = (sensitivity.floats(opt_state), noise), (tangent, jnp.full_like(noise, pushed))
-            (update, _), (answer, tangent), new = jax.jvp(flow, primals, tangents, has_aux=True)
-            return (new, tangent), (answer, update)
+            primals, tangents = (sensitivity.floats(opt_state), gradient), (tangent, jnp.full_like(gradient, pushed))
+            _, (answer, tangent), new = jax.jvp(flow, primals, tangents, has_aux=True)
+            return (new, tangent), answer
 
         def by_weight(params: jax.Array) -> jax.Array:
-            return transform.update(_noise(key, at.params), start, params)[0].mean()
+            return transform.update(at.pull + _noise(key, at.params), start, params)[0].mean()
 
         impulse = jnp.zeros(steps, at.params.dtype).at[0].set(1)
         still = jax.tree.map(jnp.zeros_like, sensitivity.floats(start))
-        kernel, updates = jax.lax.scan(body, (start, still), (jax.random.split(key, steps), impulse))[1]
-        return Response(kernel, jax.jvp(by_weight, (at.params,), (jnp.ones_like(at.params),))[1], updates.mean())
+        kernel = jax.lax.scan(body, (start, still), (jax.random.split(key, steps), impulse))[1]
+        return Response(kernel, jax.jvp(by_weight, (at.params,), (jnp.ones_like(at.params),))[1])
 
     return jax.tree.map(lambda x: x.mean(0), jax.vmap(one)(jax.random.split(key, repeats)))
 
 
-def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int, rest: float) -> Trial:
-    """Two runs of training along the sharp direction that see the same noise, one a millionth beside the other.
+def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int) -> jax.Array:
+    """By what factor a small deviation grows at its worst, in training on from the bath on some curvature.
 
-    It first comes to rest for as many steps on a curvature `rest` at which it is stable: at the optimum itself, steep
-    curvature would make a kick of the drift. From there curvature is as asked. How far apart the weights come, by how
-    far they were, at the worst of all steps: what grew and was caught by second moments has grown.
+    Two runs see the same noise, one a millionth beside the other. What grew and was caught by second moments has grown.
     """
-    beside = 1e-6
 
-    def run(states: InnerState, slope: jax.Array, middle: jax.Array, offset: jax.Array, key: jax.Array) -> Any:
-        """Steps on the mean gradient `offset + slope (mean deviation - middle)`; the courses of mean deviations."""
+    def run(beside: jax.Array) -> jax.Array:
+        def gradient(deviation: jax.Array) -> jax.Array:
+            return at.pull + curvature * deviation
 
-        def body(states: InnerState, key: jax.Array) -> Any:
-            noise = _noise(key, at.params)
+        return _train(transform, InnerState(at.params, at.opt_state), gradient, steps, key, beside)[1]
 
-            def one(state: InnerState) -> InnerState:
-                new = step(transform, lambda w: offset + slope * ((w - at.params).mean() - middle) + noise, state)
-                return new._replace(params=at.params + (new.params - at.params).mean())
+    still, beside = jax.vmap(run)(jnp.array([0.0, 1e-6]))
+    return jnp.abs(beside - still).max() / 1e-6
 
-            states = jax.vmap(one)(states)
-            return states, (states.params - at.params).mean(1)
 
-        return jax.lax.scan(body, states, jax.random.split(key, steps))
+def _train(
+    transform: Transform,
+    state: InnerState,
+    gradient: Gradient,
+    steps: int,
+    key: jax.Array,
+    start: jax.Array | float = 0.0,
+) -> tuple[InnerState, jax.Array]:
+    """Training along the direction that all weights share, in noise: the end, and deviations from `state` `[steps]`.
 
-    first, second = jax.random.split(key)
-    pair = jax.tree.map(lambda x: jnp.stack([x, x]), InnerState(at.params, at.opt_state))
-    zero = jnp.zeros((), at.params.dtype)
-    pair, course = run(pair, rest + zero, zero, zero, first)
-    pull = rest * course[steps // 2 :, 0].mean()
-    middle = course[-1, 0]
-    pair = pair._replace(params=pair.params.at[1].add(beside))
-    course = run(pair, curvature, middle, pull, second)[1]
-    return Trial((jnp.abs(course[:, 1] - course[:, 0]) / beside).max(), pull)
+    gradient: its mean by the deviation, which begins at `start`.
+    """
+    origin = state.params
+
+    def body(carry: Any, key: jax.Array) -> Any:
+        deviation, opt_state = carry
+        params = origin + deviation
+        updates, opt_state = transform.update(gradient(deviation) + _noise(key, origin), opt_state, params)
+        deviation = deviation + updates.mean()
+        return (deviation, opt_state), deviation
+
+    begin = jnp.asarray(start, origin.dtype), state.opt_state
+    (deviation, opt_state), course = jax.lax.scan(body, begin, jax.random.split(key, steps))
+    return InnerState(origin + deviation, opt_state), course
 
 
 def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
@@ -226,15 +236,6 @@ def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
         if above / below < 1.05:
             return float(np.sqrt(below * above))
         grid = np.geomspace(below, above, points)
-
-
-def _wait(transform: Transform, params: jax.Array, opt_state: Any, steps: int, key: jax.Array) -> Any:
-    """The optimizer's state after so many steps of noise."""
-
-    def body(opt_state: Any, key: jax.Array) -> Any:
-        return transform.update(_noise(key, params), opt_state, params)[1], None
-
-    return jax.lax.scan(body, opt_state, jax.random.split(key, steps))[0]
 
 
 def _noise(key: jax.Array, params: jax.Array) -> jax.Array:
