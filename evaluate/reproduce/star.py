@@ -28,13 +28,13 @@ from learned_opt.statistics import MOMENTUM_DECAYS
 __all__ = ["Settings", "run"]
 
 WEIGHTS = "digits"
-DIMENSION, PAST = 256, 3000  # of the bath
-STEPS, GROWS = 1000, 100  # training is lost if a deviation grows a hundredfold within so many steps
+DIMENSION, PAST = 2048, 3000  # of the bath: weights that share a sharp direction, steps
+STEPS, GROWS = 200, 10  # training is lost if a deviation grows tenfold within so many steps
 GRID = np.geomspace(10.0, 1e5, 5)  # curvatures
 REST = 100.0  # the curvature of the bath
 HELD = 0.5  # of the noise: beyond such a pull the optimum is not held
 BEYOND = (1, 10, 25)  # times the longest horizon of meta-training
-STARTS = 16  # random initialisations
+STARTS = 8  # random initialisations
 SWITCHES: dict[str, dict[str, Any]] = {
     "STAR": {},
     "no nominal term": {"nominal": "none"},
@@ -131,7 +131,7 @@ class Instrument:
         self._prepare, self._trials = jax.jit(prepare), jax.jit(trials)
 
     def predict(self, theta: Any, at: int) -> tuple[Region, Bath]:
-        """The pull at inner step `at`, and where the response says that a deviation grows a hundredfold."""
+        """The pull at inner step `at`, and where the response says that a deviation grows tenfold."""
         bath, found = self._prepare(theta, jnp.asarray(at))
         return Region(float(bath.pull), found.limit(GROWS ** (1 / STEPS))), bath
 
