@@ -62,7 +62,8 @@ class Response(NamedTuple):
         size = 8 * len(self.kernel)
         circle = growth * np.exp(1j * np.linspace(0, np.pi, size // 2 + 1))
         gain = np.fft.rfft(np.asarray(self.kernel) * growth ** -np.arange(len(self.kernel)), size)
-        curvature = (circle - 1 - float(self.by_weight)) / gain
+        with np.errstate(all="ignore"):  # no curvature reaches updates that do not answer
+            curvature = (circle - 1 - float(self.by_weight)) / gain
         real, imaginary = curvature.real, curvature.imag
         crosses = np.flatnonzero((imaginary[1:-2] * imaginary[2:-1] < 0) & (real[1:-2] > 0) & (real[2:-1] > 0)) + 1
         found = [real[0], real[-1], *np.minimum(real[crosses], real[crosses + 1])]

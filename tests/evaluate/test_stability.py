@@ -71,56 +71,62 @@ def test_a_fixed_preconditioner(float64, monkeypatch) -> None:
 
 @pytest.mark.parametrize("name", LIMITS)
 def test_largest_stable_curvature_in_noise(name: str, float64) -> None:
-    """Predicted by the mean step, and in training: a deviation dies out below the limit and grows above it."""
+    """Predicted from the response, and in training: a deviation dies out below the limit and grows above it."""
     transform, limit = LIMITS[name]
 
-    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
-        at = stability.bath(transform, 64, 3000, 100, key)
-        run = jax.vmap(lambda h: stability.trial(transform, at, h, key, 400).growth)
-        return stability.mean_step(transform, at), run(limit * jnp.array([0.9, 1.1]))
+    def both(key: jax.Array) -> tuple[stability.Response, jax.Array]:
+        at = stability.bath(transform, 256, 2000, key, rest=1.0)
+        run = jax.vmap(lambda h: stability.trial(transform, at, h, key, 200))
+        return stability.response(transform, at, 200, key), run(limit * jnp.array([0.9, 1.1]))
 
     found, (below, above) = jax.jit(both)(jax.random.key(0))
-    predicted = stability.edge(lambda h: found.radius(h) < 1, limit * np.geomspace(0.1, 10, 400))
-    np.testing.assert_allclose(predicted, limit, rtol=0.02)
-    assert below < 30 < 300 < above
+    np.testing.assert_allclose(found.limit(), limit, rtol=0.02)
+    assert below < 10 < above
 
 
-def test_mean_step_is_the_derivative_of_steps(quick_jit: Any) -> None:
-    """Of a learned optimizer, in a window of one: all weights and all of the gradient moved alike, by differences."""
+def test_limit_of_a_kernel() -> None:
+    """In closed form: gradient descent, delayed by one step, is lost at `1 / step`, on a circle at 60 degrees."""
+    for kernel, limit in (([-STEP], 2 / STEP), ([0, -STEP], 1 / STEP), ([STEP], 0.001 / STEP)):
+        found = stability.Response(np.array(kernel + [0.0] * 500), jnp.zeros(()))
+        growth = 1.001 if limit < 1 else 1.0  # the wrong way is lost at once, by as little as it is steep
+        np.testing.assert_allclose(found.limit(growth), limit, rtol=1e-3)
+    assert stability.Response(np.zeros(9), jnp.zeros(())).limit() == float("inf")
+
+
+def test_response_is_the_derivative_of_updates(quick_jit: Any) -> None:
+    """Of a learned optimizer: the mean update 0 and 2 steps after all of the gradient moved alike, by differences."""
     star = Star(preconditioner="rms", nominal_scale=0.1)
     transform = star.transform(star.init(jax.random.key(1)))
+    key = jax.random.key(0)
 
-    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
-        at = stability.bath(transform, 6, 30, 1, key)
+    def both(key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        at = stability.bath(transform, 6, 30, key, rest=1.0)
+        lead, own = jax.random.split(jax.random.split(key, 1)[0])
 
-        def run(moved: jax.Array, pushed: jax.Array) -> jax.Array:
-            state = InnerState(at.params + moved, at.opt_state)
-            new = stability.step(transform, lambda w: at.noise[0] + pushed, state)
-            leaves = jax.tree.leaves(stability.sensitivity.floats(new))
-            return jnp.concatenate([leaf.reshape(-1, 6).mean(1) for leaf in leaves])
+        def updates(pushed: jax.Array) -> jax.Array:
+            def body(state: Any, now: Any) -> Any:
+                key, push = now
+                noise = jax.random.normal(key, at.params.shape)
+                gradient = at.pull + noise - noise.mean() + push
+                update, state = transform.update(gradient, state, at.params)
+                return state, update.mean()
 
-        ends = jax.vmap(run)(1e-6 * jnp.array([1, -1, 0, 0]), 1e-6 * jnp.array([0, 0, 1, -1]))
-        return stability.mean_step(transform, at), (ends[::2] - ends[1::2]) / 2e-6
+            state, _ = jax.lax.scan(body, at.opt_state, (jax.random.split(lead, 2), jnp.zeros(2)))
+            return jax.lax.scan(body, state, (jax.random.split(own, 3), pushed * jnp.array([1.0, 0, 0])))[1]
+
+        plus, minus = jax.vmap(updates)(jnp.array([1e-6, -1e-6]))
+        return stability.response(transform, at, 3, key, repeats=1, apart=2).kernel, (plus - minus) / 2e-6
 
     with jax.enable_x64(True):
-        found, (by_weight, by_gradient) = quick_jit(both)(jax.random.key(0))
-    assert found.state.shape == (8, 8)  # the weight, three momenta, a second moment, three diagonals
-    np.testing.assert_allclose(found.state[:, 0], by_weight, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(found.gradient, by_gradient, rtol=1e-6, atol=1e-9)
+        found, expected = quick_jit(both)(key)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-10)
 
 
 def test_pull(float64) -> None:
     """Of an optimizer that adds 0.3 to every gradient: training rests where the gradient is -0.3, at any curvature."""
     biased = optax.chain(optax.stateless(lambda updates, params: updates + 0.3), optax.sgd(STEP, momentum=MU))
-
-    def both(key: jax.Array) -> tuple[stability.MeanStep, jax.Array]:
-        at = stability.bath(biased, 8, 500, 50, key)
-        run = jax.vmap(lambda h: stability.trial(biased, at, h, key, 1000).pull)
-        return stability.mean_step(biased, at), run(jnp.array([1.0, 10.0]))
-
-    found, in_training = jax.jit(both)(jax.random.key(0))
-    np.testing.assert_allclose(found.pull, -0.3, rtol=1e-10)
-    np.testing.assert_allclose(in_training, -0.3, rtol=1e-6)
+    run = jax.jit(lambda rest: stability.bath(biased, 8, 1000, jax.random.key(0), rest).pull)
+    np.testing.assert_allclose([run(1.0), run(10.0)], -0.3, rtol=1e-6)
 
 
 def test_edges() -> None:
