@@ -55,10 +55,12 @@ class Response(NamedTuple):
     by_weight: jax.Array
 
     def limit(self, growth: float = 1.0) -> float:
-        """The smallest curvature h at which deviations grow by this factor a step; infinity if none does.
+        """The smallest curvature h at which deviations grow by this factor a step: infinity if none, 0 if not finite.
 
         Deviations z^t need `z - 1 = h sum_k kernel_k z^-k + by_weight`: where h is real on the circle of that radius.
         """
+        if not np.isfinite(self.kernel).all():
+            return 0.0
         size = 8 * len(self.kernel)
         circle = growth * np.exp(1j * np.linspace(0, np.pi, size // 2 + 1))
         gain = np.fft.rfft(np.asarray(self.kernel) * growth ** -np.arange(len(self.kernel)), size)

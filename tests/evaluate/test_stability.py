@@ -91,6 +91,7 @@ def test_limit_of_a_kernel() -> None:
         growth = 1.001 if limit < 1 else 1.0  # the wrong way is lost at once, by as little as it is steep
         np.testing.assert_allclose(found.limit(growth), limit, rtol=1e-3)
     assert stability.Response(np.zeros(9), jnp.zeros(())).limit() == float("inf")
+    assert stability.Response(np.full(9, np.nan), jnp.zeros(())).limit() == 0
 
 
 def test_response_is_the_derivative_of_updates(quick_jit: Any) -> None:
