@@ -257,8 +257,11 @@ def _horizon_rows(losses: np.ndarray, horizon: int) -> Iterator[Row]:
 
 
 def _detail(regions: Regions, horizon: int) -> Detail:
+    def cell(region: Region) -> str:
+        return f"{region.predicted:.4g} ({region.pull:+.2f})" if region.holds else f"leaves ({region.pull:+.3g})"
+
     cells = [
-        [f"{name}, {when}", *(f"{r.predicted:.4g} ({r.pull:+.2f})" for r in by_horizon.values())]
+        [f"{name}, {when}", *map(cell, by_horizon.values())]
         for name, whens in regions.items()
         for when, by_horizon in whens.items()
     ]

@@ -13,17 +13,16 @@ COLOURS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#56B4E9", "#CC79A7")
 def stable_region(regions: dict[str, Any], by_hand: dict[str, Any]) -> bytes:
     """Largest stable curvature by horizons, before and after meta-training: lines predicted, crosses measured.
 
-    What does not hold the optimum is drawn dotted; Adam as horizontal lines.
+    What does not hold the optimum has none, and is named; Adam as horizontal lines.
     """
     figure = Figure(figsize=(12, 4.2), layout="constrained")
     panels = figure.subplots(1, 2, sharey=True)
     for panel, when in zip(panels, ("before", "after"), strict=True):
         for (name, whens), colour in zip(regions.items(), COLOURS, strict=True):
-            found = whens[when]
-            style = "-" if all(region.holds for region in found.values()) else ":"
-            label = name if style == "-" else f"{name}: leaves the optimum"
-            panel.plot(list(found), [r.predicted for r in found.values()], style, color=colour, label=label)
-            panel.plot(list(found), [r.measured for r in found.values()], "x", color=colour)
+            held = {times: region for times, region in whens[when].items() if region.holds}
+            label = name if held else f"{name}: leaves the optimum"
+            panel.plot(list(held), [region.predicted for region in held.values()], "-", color=colour, label=label)
+            panel.plot(list(held), [region.measured for region in held.values()], "x", color=colour)
         for name, (exact, _) in by_hand.items():
             if name.startswith("Adam"):
                 panel.axhline(exact, color="grey", linestyle="--", linewidth=0.8)
