@@ -1,12 +1,17 @@
 """Stability of any optimizer, learned or not: does a small deviation of weights and optimizer state grow?
 
 `x' = Phi(x)` with x the weights and the whole optimizer state. Its linearisation at a point is never formed: it is a
-`jvp`, whose eigenvalue of largest magnitude Arnoldi iteration finds (`spectral_radius`), and whose products along a
-run are followed by power iteration (`growth`). For gradient descent on curvature h the answer is `h < 2 / step`.
+`jvp`, whose eigenvalue of largest magnitude Arnoldi iteration finds (`spectral_radius`). For gradient descent on
+curvature h the answer is `h < 2 / step`.
 
 An optimizer that divides by running means has no fixed point to linearise at: where gradients vanish, so do the means.
 What is asked instead is what theory asks of Adam (Cohen et al. 2022, arXiv 2207.14484): with its state as minibatch
-noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance?
+noise of unit variance leaves it (`Bath`), which curvatures does it stand, in units of noise over distance? The
+problem is one sharp direction spread evenly over n weights, `1/2 h n mean(w - optimum)^2`: noise in the other
+directions keeps running means and a network's normalised inputs where they are, so that updates answer to a small
+gradient as they do on no curvature (`response`), on average over many weights. Closing that loop is a prediction;
+`trial` measures it: training along that direction, in which nothing is linearised or averaged. Both hold the weights
+in all other directions, where a black box may carry them anywhere.
 """
 
 from collections.abc import Callable
@@ -29,14 +34,42 @@ Gradient = Callable[[Any], Any]  # from weights to the gradient of the loss
 
 
 class Bath(NamedTuple):
-    """An optimizer that has seen nothing but noise: the weights, its state, and the noise that is to come.
+    """An optimizer at rest in noise: the weights `[dimension]`, its state, and the mean gradient there, its pull.
 
-    params: N(0, 1) `[dimension]`, the optimum. noise: gradients of unit variance `[window, dimension]`.
+    The pull, in units of the noise, is what it takes to hold against updates that do not vanish on average. A state
+    without it is not the one to linearise at: a tenth of the noise is much to a slow momentum.
     """
 
     params: jax.Array
     opt_state: Any
-    noise: jax.Array
+    pull: jax.Array
+
+
+class Response(NamedTuple):
+    """What the mean update owes to a gradient that was the same for all weights, k steps before: `kernel` `[steps]`.
+
+    by_weight: to the weights at the same step.
+    """
+
+    kernel: jax.Array
+    by_weight: jax.Array
+
+    def limit(self, growth: float = 1.0) -> float:
+        """The smallest curvature h at which deviations grow by this factor a step: infinity if none, 0 if not finite.
+
+        Deviations z^t need `z - 1 = h sum_k kernel_k z^-k + by_weight`: where h is real on the circle of that radius.
+        """
+        if not np.isfinite(self.kernel).all():
+            return 0.0
+        size = 8 * len(self.kernel)
+        circle = growth * np.exp(1j * np.linspace(0, np.pi, size // 2 + 1))
+        gain = np.fft.rfft(np.asarray(self.kernel) * growth ** -np.arange(len(self.kernel)), size)
+        with np.errstate(all="ignore"):  # no curvature reaches updates that do not answer
+            curvature = (circle - 1 - float(self.by_weight)) / gain
+        real, imaginary = curvature.real, curvature.imag
+        crosses = np.flatnonzero((imaginary[1:-2] * imaginary[2:-1] < 0) & (real[1:-2] > 0) & (real[2:-1] > 0)) + 1
+        found = [real[0], real[-1], *np.minimum(real[crosses], real[crosses + 1])]
+        return float(min((h for h in found if h > 0), default=np.inf))
 
 
 def of_task(task: Task, batch: Batch, key: jax.Array) -> Gradient:
@@ -92,91 +125,123 @@ def _power(product: Callable[[Any], jax.Array], vector: Any, steps: int = 2000) 
 
 
 def bath(
-    transform: Transform, dimension: int, steps: int, window: int, key: jax.Array, at: jax.Array | int | None = None
+    transform: Transform, dimension: int, steps: int, key: jax.Array, rest: float, at: jax.Array | int | None = None
 ) -> Bath:
-    """Runs an optimizer on pure noise for `steps`, its weights held; then says it is step `at`, if it counts."""
-    params_key, past_key, key = jax.random.split(key, 3)
-    params = jax.random.normal(params_key, (dimension,))
+    """Trains for `steps` on a curvature `rest` that should be stable, up to inner step `at` for what counts them.
 
-    def body(opt_state: Any, key: jax.Array) -> Any:
-        return transform.update(jax.random.normal(key, params.shape), opt_state, params)[1], None
-
-    opt_state, _ = jax.lax.scan(body, transform.init(params), jax.random.split(past_key, steps))
+    Optima are N(0, 1). The pull is that of the last quarter.
+    """
+    params_key, key = jax.random.split(key)
+    optimum = jax.random.normal(params_key, (dimension,))
+    opt_state = transform.init(optimum)
     if at is not None:
+        first = jnp.asarray(at) - steps
         opt_state = jax.tree.map(
-            lambda x: jnp.full_like(x, at) if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x, opt_state
+            lambda x: jnp.full_like(x, first) if jnp.issubdtype(jnp.result_type(x), jnp.integer) else x, opt_state
         )
-    return Bath(params, opt_state, jax.random.normal(key, (window, dimension)))
+    state, course = _train(transform, InnerState(optimum, opt_state), lambda moved: rest * moved, steps, key)
+    return Bath(state.params, state.opt_state, rest * course[-(steps // 4) :].mean())
 
 
-def growth(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
-    """The factor by which a small deviation from the optimum grows in one step, on average over the bath's noise.
+def response(
+    transform: Transform, at: Bath, steps: int, key: jax.Array, repeats: int = 2, apart: int = 200
+) -> Response:
+    """By a `jvp` along each of several stretches of noise, which begin `apart` steps after the bath."""
 
-    The loss is `1/2 sum h_i (w_i - optimum_i)^2`; below 1 is stable. For a linear optimizer this is the spectral
-    radius. Weights are put back to the optimum after every step, so that the state stays as noise
-    leaves it; deviations are followed for the window, the first quarter of which is for the direction to settle.
+    def one(key: jax.Array) -> Response:
+        lead, key = jax.random.split(key)
+
+        def wait(opt_state: Any, key: jax.Array) -> Any:
+            return transform.update(at.pull + _noise(key, at.params), opt_state, at.params)[1], None
+
+        start, _ = jax.lax.scan(wait, at.opt_state, jax.random.split(lead, apart))
+
+        def body(carry: Any, now: Any) -> Any:
+            opt_state, tangent = carry
+            key, pushed = now
+            gradient = at.pull + _noise(key, at.params)
+
+            def flow(numbers: Any, gradient: jax.Array) -> Any:
+                updates, new = transform.update(gradient, sensitivity.merge(numbers, opt_state), at.params)
+                return (updates.mean(), sensitivity.floats(new)), new
+
+            primals, tangents = (sensitivity.floats(opt_state), gradient), (tangent, jnp.full_like(gradient, pushed))
+            _, (answer, tangent), new = jax.jvp(flow, primals, tangents, has_aux=True)
+            return (new, tangent), answer
+
+        def by_weight(params: jax.Array) -> jax.Array:
+            return transform.update(at.pull + _noise(key, at.params), start, params)[0].mean()
+
+        impulse = jnp.zeros(steps, at.params.dtype).at[0].set(1)
+        still = jax.tree.map(jnp.zeros_like, sensitivity.floats(start))
+        kernel = jax.lax.scan(body, (start, still), (jax.random.split(key, steps), impulse))[1]
+        return Response(kernel, jax.jvp(by_weight, (at.params,), (jnp.ones_like(at.params),))[1])
+
+    return jax.tree.map(lambda x: x.mean(0), jax.vmap(one)(jax.random.split(key, repeats)))
+
+
+def trial(transform: Transform, at: Bath, curvature: jax.Array, key: jax.Array, steps: int) -> jax.Array:
+    """By what factor a small deviation grows at its worst, in training on from the bath on some curvature.
+
+    Two runs see the same noise, one a billionth beside the other. What grew and was caught by second moments has grown.
     """
 
-    def one(opt_state: Any, tangent: Any, noise: jax.Array) -> Any:
-        def flow(params: jax.Array, numbers: Any) -> Any:
-            gradient = curvatures * (params - at.params) + noise
-            updates, new = transform.update(gradient, sensitivity.merge(numbers, opt_state), params)
-            return (params + updates, sensitivity.floats(new)), new
+    def run(beside: jax.Array) -> jax.Array:
+        def gradient(deviation: jax.Array) -> jax.Array:
+            return at.pull + curvature * deviation
 
-        primals = at.params, sensitivity.floats(opt_state)
-        _, tangent, new = jax.jvp(flow, primals, tangent, has_aux=True)
-        norm = optax.tree.norm(tangent)
-        return new, jax.tree.map(lambda x: x / norm, tangent), jnp.log(norm)
+        return _train(transform, InnerState(at.params, at.opt_state), gradient, steps, key, beside)[1]
 
-    def body(carry: Any, noise: jax.Array) -> Any:
-        opt_state, tangent = carry
-        opt_state, tangent, log = one(opt_state, tangent, noise)
-        return (opt_state, tangent), log
-
-    start = jnp.ones_like(at.params), jax.tree.map(jnp.zeros_like, sensitivity.floats(at.opt_state))
-    logs = jax.lax.scan(body, (at.opt_state, start), at.noise)[1]
-    return jnp.exp(logs[len(logs) // 4 :].mean())
+    still, beside = jax.vmap(run)(jnp.array([0.0, 1e-9]))
+    return jnp.abs(beside - still).max() / 1e-9
 
 
-def separation(transform: Transform, at: Bath, curvatures: jax.Array) -> jax.Array:
-    """The same measured: by what factor a step pulls apart two runs of training that see the same noise.
+def _train(
+    transform: Transform,
+    state: InnerState,
+    gradient: Gradient,
+    steps: int,
+    key: jax.Array,
+    start: jax.Array | float = 0.0,
+) -> tuple[InnerState, jax.Array]:
+    """Training along the direction that all weights share, in noise: the end, and deviations from `state` `[steps]`.
 
-    Nothing is held or linearised: both start at the optimum, a hundred-thousandth apart, and move as training does.
+    gradient: its mean by the deviation, which begins at `start`.
     """
-    distance = 1e-5 * jnp.sqrt(float(at.params.size))
+    origin = state.params
 
-    def body(states: InnerState, noise: jax.Array) -> Any:
-        def one(state: InnerState) -> InnerState:
-            return step(transform, lambda params: curvatures * (params - at.params) + noise, state)
+    def body(carry: Any, key: jax.Array) -> Any:
+        deviation, opt_state = carry
+        params = origin + deviation
+        updates, opt_state = transform.update(gradient(deviation) + _noise(key, origin), opt_state, params)
+        deviation = deviation + updates.mean()
+        return (deviation, opt_state), deviation
 
-        return jax.vmap(one)(states), None
-
-    pair = jax.tree.map(lambda x: jnp.stack([x, x]), InnerState(at.params, at.opt_state))
-    pair = pair._replace(params=pair.params.at[1].add(1e-5))
-    end, _ = jax.lax.scan(body, pair, at.noise)
-    return (jnp.linalg.norm(end.params[0] - end.params[1]) / distance) ** (1 / len(at.noise))
-
-
-def on_grid(transform: Transform, at: Bath, grid: np.ndarray, measure: Callable[..., jax.Array] = growth) -> jax.Array:
-    """`measure` for every curvature of the grid, the same for all coordinates. Traceable."""
-    curvatures = jnp.asarray(grid, at.params.dtype)[:, None] * jnp.ones_like(at.params)
-    return jax.vmap(lambda h: measure(transform, at, h))(curvatures)
+    begin = jnp.asarray(start, origin.dtype), state.opt_state
+    (deviation, opt_state), course = jax.lax.scan(body, begin, jax.random.split(key, steps))
+    return InnerState(origin + deviation, opt_state), course
 
 
-def crossing(grid: np.ndarray, found: jax.Array, limit: float = 1.0) -> float:
-    """The curvature at which a measure first exceeds `limit`, interpolated on an ascending grid.
+def edge(stable: Callable[[np.ndarray], np.ndarray], grid: np.ndarray) -> float:
+    """Where, going up an ascending grid, stability is first lost; by finer and finer grids of as many points, to 5 %.
 
-    Below the grid: 0; above: infinity. What is not finite exceeds every limit.
+    0: the first point is unstable; infinity: none is.
     """
-    values = np.asarray(found, float)
-    over = ~(values <= limit)
-    if not over.any():
-        return float("inf")
-    first = int(over.argmax())
-    if first == 0:
-        return 0.0
-    if not np.isfinite(values[first]):
-        return float(np.sqrt(grid[first - 1] * grid[first]))
-    low, high = np.log(np.maximum(values[first - 1 : first + 1], 1e-3 * limit) / limit)
-    share = low / (low - high)
-    return float(np.exp((1 - share) * np.log(grid[first - 1]) + share * np.log(grid[first])))
+    points = len(grid)
+    while True:
+        lost = ~np.asarray(stable(grid), bool)
+        if not lost.any():
+            return float("inf")
+        first = int(lost.argmax())
+        if first == 0:
+            return 0.0
+        below, above = grid[first - 1 : first + 1]
+        if above / below < 1.05:
+            return float(np.sqrt(below * above))
+        grid = np.geomspace(below, above, points)
+
+
+def _noise(key: jax.Array, params: jax.Array) -> jax.Array:
+    """Of unit variance, and none in the direction that all weights share."""
+    noise = jax.random.normal(key, params.shape, params.dtype)
+    return noise - noise.mean()

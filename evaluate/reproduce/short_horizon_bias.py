@@ -6,53 +6,38 @@ Wu, Ren, Liao, Grosse 2018, arXiv 1803.02021.
 import functools
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import scipy.optimize
 from rich.console import Console
 
 from learned_opt.evaluate import noisy_quadratic as exact
 from learned_opt.evaluate.reproduce import offline_schedules as offline
 from learned_opt.evaluate.reproduce import online_smd
+from learned_opt.evaluate.reproduce import quadratic_schedules as quadratic
 from learned_opt.evaluate.reproduce import short_horizon_figures as figures
+from learned_opt.evaluate.reproduce.quadratic_schedules import Schedule
 from learned_opt.evaluate.reproduce.rows import Reproduction, Row, Settings
 from learned_opt.meta_train.estimators import EstimatorName
 from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 __all__ = ["Settings", "run"]
 
-STEPS = 250
 PUBLISHED = {"greedy": 63.86, "optimised": 4.25, "fixed": 42.19}
 BEST = 3.89  # the final excess to beat
-LOOK_AHEAD = (10, 30, 100)  # of the paper's figure 2
-RATES = np.geomspace(0.005, 0.198, 400)
 HORIZONS = (10, 30, 100, 300, 1000, 3000)
 IN_FLOAT32 = ("hand-set", "fresh batches", "same batch")  # what trains networks
 REMEDIES: dict[EstimatorName, int] = {"forward": 20, "noise-reuse-es": 30, "pes": 60, "truncated-backprop": 10}
 
 
-class Schedule(NamedTuple):
-    """Learning rates, momenta and the excess after each step, `[steps]` all."""
-
-    rates: np.ndarray
-    momenta: np.ndarray
-    excess: np.ndarray
-
-    @property
-    def final(self) -> float:
-        """The excess at the end."""
-        return float(self.excess[-1])
-
-
 def run(settings: Settings, console: Console) -> Reproduction:
     """Every row, two at a time."""
     jobs: dict[str, Callable[[], Any]] = {
-        "schedules": _schedules,
-        "look-ahead": look_ahead,
+        "schedules": quadratic.schedules,
+        "look-ahead": quadratic.look_ahead,
         "chosen": lambda: {horizon: offline.at_horizon(horizon) for horizon in HORIZONS},
         **{
             name: functools.partial(offline.in_truncations, name, problems, settings.seed)
@@ -86,7 +71,7 @@ def run(settings: Settings, console: Console) -> Reproduction:
         sorted(rows, key=lambda row: int(row.id.split("-")[1])),
         figures={
             "figure-1": figures.schedules(found["schedules"], PUBLISHED),
-            "figure-2": figures.look_ahead(RATES, found["look-ahead"]),
+            "figure-2": figures.look_ahead(quadratic.RATES, found["look-ahead"]),
             "figure-3": figures.offline(found["chosen"], remedies),
             "online": figures.online(found["fresh batches"], found["same batch"]),
         },
@@ -96,71 +81,6 @@ def run(settings: Settings, console: Console) -> Reproduction:
             "online": {name: {str(k): o._asdict() for k, o in found[name].items()} for name in IN_FLOAT32[1:]},
         },
     )
-
-
-def greedy_schedule() -> Schedule:
-    """The best single step, again and again, on the paper's problem."""
-    found = exact.follow_greedy(*exact.worst_case(), STEPS)[1]
-    return Schedule(*(np.asarray(found[name]) for name in ("rate", "momentum", "excess")))
-
-
-def optimised_schedule(optimizer: optax.GradientTransformation, steps: int = 500) -> Schedule:
-    """All rates and momenta by gradient descent on the log of the final excess, from 0.1 and 0.5."""
-    spectrum, start = exact.worst_case()
-    cap = exact.largest_rate(spectrum, start)
-
-    def project(x: Any) -> Any:
-        return jnp.clip(x[0], 0, cap), jnp.clip(x[1], 0, 1)
-
-    def objective(x: Any) -> jax.Array:
-        return jnp.log(exact.follow(spectrum, start, *x)[1][-1])
-
-    constant = jnp.full(STEPS, 0.1), jnp.full(STEPS, 0.5)
-    return _schedule(*exact.descend(jax.grad(objective), constant, optimizer, steps, project))
-
-
-def fixed_schedule() -> Schedule:
-    """The best pair that never changes, by BFGS over its log and logit."""
-    spectrum, start = exact.worst_case()
-
-    def constant(x: Any) -> Any:
-        return jnp.full(STEPS, jnp.exp(x[0])), jnp.full(STEPS, jax.nn.sigmoid(x[1]))
-
-    def objective(x: Any) -> jax.Array:
-        return jnp.log(exact.follow(spectrum, start, *constant(x))[1][-1])
-
-    value, slope = jax.jit(objective), jax.jit(jax.jacfwd(objective))
-    found = scipy.optimize.minimize(value, np.array([np.log(0.01), 1.0]), jac=slope, method="BFGS")
-    return _schedule(*constant(found.x))
-
-
-def _schedule(rates: jax.Array, momenta: jax.Array) -> Schedule:
-    excess = exact.follow(*exact.worst_case(), rates, momenta)[1]
-    return Schedule(np.asarray(rates), np.asarray(momenta), np.asarray(excess))
-
-
-def _schedules() -> dict[str, Schedule]:
-    return {
-        "greedy": greedy_schedule(),
-        "fixed": fixed_schedule(),
-        "optimised": optimised_schedule(optax.adam(0.003)),
-        "optimised, decaying": optimised_schedule(optax.adam(optax.cosine_decay_schedule(0.02, 500))),
-    }
-
-
-def look_ahead() -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """For every k: the excess by learning rate `RATES` after k steps, and when 50 steps of decay by 0.9 follow them."""
-    spectrum, start = exact.worst_case()
-    rates, moments = RATES[:, None], start
-    found = {}
-    for k in range(1, max(LOOK_AHEAD) + 1):
-        moments = exact.step(spectrum, moments, rates, 0.0)
-        if k in LOOK_AHEAD:
-            decayed = moments
-            for j in range(1, 51):
-                decayed = exact.step(spectrum, decayed, rates * 0.9**j, 0.0)
-            found[k] = exact.excess(spectrum, moments), exact.excess(spectrum, decayed)
-    return found
 
 
 def sampled_against_exact(runs: int, steps: int, seed: int) -> tuple[float, float]:
@@ -194,7 +114,7 @@ def identities(seed: int) -> Iterator[Row]:
     yield Row("SHB-0", what, "every E[w^2] within 4 standard errors", f"{z:.1f}, {relative:.1%} off", z < 4)
     spectrum, start = exact.worst_case()
     low, high = 0.05, 10.0
-    found = exact.follow_greedy(spectrum._replace(variances=0 * spectrum.variances), start, STEPS)[1]
+    found = exact.follow_greedy(spectrum._replace(variances=0 * spectrum.variances), start, quadratic.STEPS)[1]
     rate, momentum = float(found["rate"][-1]), float(found["momentum"][-1])
     root, ratio = (high**0.5 + low**0.5) ** 2, (high / low) ** 0.5
     wanted = 4 / root, ((ratio - 1) / (ratio + 1)) ** 2
@@ -256,7 +176,7 @@ def _schedule_rows(found: dict[str, Schedule]) -> Iterator[Row]:
 
 
 def _look_ahead_rows(found: dict[int, tuple[np.ndarray, np.ndarray]]) -> Iterator[Row]:
-    plain, decayed = ([float(RATES[curves[i].argmin()]) for curves in found.values()] for i in (0, 1))
+    plain, decayed = ([float(quadratic.RATES[curves[i].argmin()]) for curves in found.values()] for i in (0, 1))
     ratios = [b / a for a, b in zip(plain, decayed, strict=True)]
     yield Row(
         "SHB-6",

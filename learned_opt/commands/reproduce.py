@@ -20,6 +20,7 @@ RESULTS = {
     "step-size": "step_size",
     "fds": "fds",
     "metaoptimize": "metaoptimize",
+    "star": "star",
 }
 
 
