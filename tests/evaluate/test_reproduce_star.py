@@ -33,19 +33,28 @@ def test_a_head_that_is_cut_is_the_one_that_is_off(x64: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("region", "nominal", "passes"),
+    ("region", "passes"),
     [
-        (Region(0.01, 1000.0, 1090.0), True, True),
-        (Region(0.01, 1000.0, 1110.0), True, False),
-        (Region(0.01, 1000.0), True, False),  # not measured
-        (Region(0.6, 1000.0, 1000.0), True, False),  # does not hold the optimum
-        (Region(0.6, 1000.0), False, True),
-        (Region(float("nan"), float("inf")), False, True),
-        (Region(0.4, 1000.0), False, False),
+        (Region(0.01, 1000.0, 1240.0), True),
+        (Region(0.01, 1000.0, 1260.0), False),
+        (Region(0.01, 1000.0, 740.0), False),
+        (Region(0.6, 1000.0), False),  # leaves the optimum: not measured
     ],
 )
-def test_rows_can_fail(region: Region, nominal: bool, passes: bool) -> None:
-    assert star._region_row("", region, nominal).passed == passes
+def test_edges_can_fail(region: Region, passes: bool) -> None:
+    assert star._edge_row("", region).passed == passes
+
+
+@pytest.mark.parametrize(("pull", "passes"), [(0.11, True), (-0.11, True), (float("nan"), True), (0.09, False)])
+def test_pulls_can_fail(pull: float, passes: bool) -> None:
+    assert star._pull_row("", Region(pull, 1000.0), Region(-0.01, 1000.0)).passed == passes
+
+
+def test_a_meta_trained_star_that_leaves_the_optimum_fails() -> None:
+    leaves = Region(0.6, 1000.0)
+    regions = {"STAR": {"before": {1: leaves}, "after": {1: leaves}}}
+    (row,) = star._region_rows(regions)
+    assert not row.passed
 
 
 def test_runs_that_diverge_are_counted() -> None:
