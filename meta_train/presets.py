@@ -16,8 +16,9 @@ STAR_OPTIONS = {"preconditioner": "rms", "nominal_scale": 0.015, "step_scale": 0
 def quickstart() -> Config:
     """STAR on reparametrised MLPs on 8x8 digits: the whole way through in minutes.
 
-    Command: `learned-opt train`. Time: 2 minutes 42 seconds on 2 CPU cores.
-    Result: 0.88x, 0.80x and 0.78x the mean training loss of the best of 15 Adam rates at 200, 1000 and 4000 steps.
+    Command: `learned-opt train`. Time: 4 minutes 6 seconds on 2 CPU cores, 80 seconds of it the comparison.
+    Result: after 4000 steps a final training loss 6.0 [3.6, 7.4] times lower than that of Adam with the best of 15
+    rates for each task, and a validation loss 2.9 times higher; what it reaches in 1000 steps takes that Adam 2850.
     """
     return Config(
         preset="quickstart",
