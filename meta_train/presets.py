@@ -44,9 +44,10 @@ def digits() -> Config:
 def mixture() -> Config:
     """STAR on seven families at once: deep and rescaled networks, a table, regression, an autoencoder, a quadratic.
 
-    Command: `learned-opt train mixture`. Time: 8 minutes 37 seconds on 2 CPU cores, another job beside it.
-    Result: 0.97x, 0.84x and 0.82x the mean training loss of the best of 15 Adam rates at 200, 1000 and 4000 steps, on
-    the suite `digits`.
+    Command: `learned-opt train mixture --no-compare`. Time: 4 minutes 53 seconds on 2 CPU cores, 105 seconds of it to
+    compile. Result: the loss falls in every family, from the first eighth of the outer steps to the last (in units of
+    the loss scale): digits MLPs 0.055 to 0.030, deep 0.084 to 0.075, normalised 0.035 to 0.021, autoencoder 0.435 to
+    0.415, teachers 0.467 to 0.453 and 0.090 to 0.080, noisy quadratic 0.273 to 0.031.
     """
     return Config(
         preset="mixture",
