@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from learned_opt.evaluate.reproduce.rows import dress, to_png
 
-COLOURS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#56B4E9", "#CC79A7")
+COLOURS = ("#000000", "#D55E00", "#E69F00", "#009E73", "#CC79A7")
 
 
 def stable_region(regions: dict[str, Any], by_hand: dict[str, Any]) -> bytes:
