@@ -76,7 +76,7 @@ def star_loop(optimizer: Star, unroller: Any, state: Any, key: jax.Array) -> Any
     return loop
 
 
-@pytest.mark.parametrize("name", ["truncated-backprop", "forward"])
+@pytest.mark.parametrize("name", [pytest.param("truncated-backprop", marks=pytest.mark.slow), "forward"])
 def test_star_has_the_gradient_of_the_plain_loop(quadratic: Any, name: str) -> None:
     """Same batches, float64, all 207 meta-parameters."""
     optimizer = Star(nominal_scale=0.05)

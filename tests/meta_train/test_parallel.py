@@ -59,7 +59,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
         assert np.linalg.norm(np.subtract(a, b)) <= 1e-4 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("devices", [2, 4])
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_devices_agree(one_device: dict[str, Any], tmp_path: Path, devices: int) -> None:
     """1, 2 and 4 forced CPU devices."""
     found = Worker(tmp_path / "result", devices=devices, steps=3).result()

@@ -97,6 +97,7 @@ def test_sigterm_saves_and_exits_143(uninterrupted: Path, tmp_path: Path) -> Non
     assert (run_dir / "theta.npz").read_bytes() == (uninterrupted / "theta.npz").read_bytes()
 
 
+@pytest.mark.slow
 def test_resume_on_another_number_of_devices(uninterrupted: Path, tmp_path: Path) -> None:
     """Two devices, then one, then four: the same to 1e-5."""
     run_dir = tmp_path / "run"

@@ -46,7 +46,9 @@ def test_regression_and_quadratic():
     assert 0.99 * quadratic <= registry.floor("quadratic-noisy") <= quadratic
 
 
-@pytest.mark.parametrize("data", ["digits", "mnist", "fashion_mnist"])
+@pytest.mark.parametrize(
+    "data", ["digits", *(pytest.param(name, marks=pytest.mark.slow) for name in ("mnist", "fashion_mnist"))]
+)
 def test_autoencoders(data, family_of):
     """No logits have a smaller cross-entropy than the pixels' own entropy."""
     family = family_of(f"{data}-autoencoder")
