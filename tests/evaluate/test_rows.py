@@ -83,7 +83,7 @@ def test_the_command_fails_with_a_row(monkeypatch, tmp_path, capsys) -> None:
     ("args", "message"),
     [
         ([], "reproduce was given no result: accepted: estimators"),
-        (["estimator"], "unknown result 'estimator': did you mean estimators"),
+        (["estimator"], "unknown result 'estimator': did you mean estimators or star?"),
     ],
 )
 def test_a_result_that_does_not_exist(args, message, capsys) -> None:
