@@ -282,14 +282,13 @@ def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> 
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for k, channel in enumerate(channels):
         by_shape.setdefault(channel.shape, []).append(k)
-    full = max(by_shape, key=math.prod)
+    # The smallest first: sums kept reduced are added up before they are broadcast.
+    groups = [by_shape[shape] for shape in sorted(by_shape, key=math.prod)]
 
     def output(j: int) -> jax.Array:
         total = biases[j]
-        for shape, ks in sorted(by_shape.items(), key=lambda group: math.prod(group[0])):
-            part = sum(weights[k, j] * channels[k] for k in ks)
-            # Sums kept reduced are formed before they are broadcast, not once for each parameter.
-            total = total + (part if shape == full else jax.lax.optimization_barrier(part))
+        for ks in groups:
+            total = total + sum(weights[k, j] * channels[k] for k in ks)
         return total
 
     return [output(j) for j in range(len(biases))]
