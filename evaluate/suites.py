@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from learned_opt import errors
 from learned_opt.tasks import datasets, registry
 from learned_opt.tasks.base import TaskFamily
-from learned_opt.tasks.mixture import MIXTURE
+from learned_opt.tasks.mixture import MIXTURE, VALIDATION
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.convolutional import CNN
 from learned_opt.tasks.networks.mlp import MLP
@@ -144,6 +144,12 @@ SUITES = {
             "the families of the preset mixture; tasks, weights and batches are new",
             functools.partial(_named, MIXTURE),
             (200, 1000),
+        ),
+        Suite(
+            "validation",
+            "families that recipes are chosen by: in no meta-training, and in no suite that results are reported on",
+            functools.partial(_named, VALIDATION),
+            (200, 2000),
         ),
         Suite(
             "ood-small",

@@ -11,7 +11,8 @@ from learned_opt.tasks.base import Params, Task
 from learned_opt.tasks.training import Step
 
 MeasuredOn = Literal["train", "same-batch-after", "valid"]
-Aggregate = Literal["mean", "last", "final-window", "log"]
+Aggregate = Literal["mean", "last", "final-window", "log", "mean-log"]
+LOG_FLOOR = 1e-6  # added to losses whose logarithms are averaged: below it, lower is not better
 
 
 class Tally(NamedTuple):
@@ -45,7 +46,8 @@ class MetaObjective:
         measured_on: `train` is the minibatch loss before the update, which costs nothing more; `same-batch-after` the
             loss of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
         aggregate: `mean` over all steps; `last` step only; mean over the last `window` steps, or all if there are
-            fewer; `log` of the last loss, divided by the horizon.
+            fewer; `log` of the last loss, divided by the horizon; `mean-log`, the mean over all steps of
+            `log(loss + 1e-6)`: halving a small loss late is worth as much as halving a large one early.
         window: of `final-window`, in inner steps.
         clip: losses above it count as `clip`; how often is reported.
         normalise: divide losses by the `loss_scale` of their task, before the clip.
@@ -78,7 +80,8 @@ class MetaObjective:
         weight = self._weight(index, horizon, loss.dtype)
         clipped = counts & (loss > self.clip)
         loss = jnp.minimum(loss, self.clip)
-        score = jnp.where(weight > 0, weight * loss, 0)
+        worth = jnp.log(jnp.maximum(loss, 0) + LOG_FLOOR) if self.aggregate == "mean-log" else loss
+        score = jnp.where(weight > 0, weight * worth, 0)
         return Tally(score, weight, jnp.where(counts, loss, 0), counts.astype(jnp.int32), clipped.astype(jnp.int32))
 
     def value(self, tally: Tally, horizon: jax.Array) -> jax.Array:
@@ -108,7 +111,7 @@ class MetaObjective:
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
     def _weight(self, index: jax.Array, horizon: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        last = {"mean": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(self.aggregate, 1)
+        last = {"mean": horizon, "mean-log": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(self.aggregate, 1)
         return jnp.where((index < horizon) & (index >= horizon - last), 1 / jnp.asarray(last, dtype), 0)
 
     @staticmethod

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from learned_opt import errors
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.fds_config import FDSConfig
-from learned_opt.tasks.mixture import MIXTURE
+from learned_opt.tasks.mixture import BREADTH, MIXTURE
 
 # The published scales of 1e-3 suit a thousand times more meta-training: within minutes theta moves by about one, and
 # what an update can do must move with it. Of the scales tried these learned fastest; see the README for the result.
@@ -66,6 +66,36 @@ def mixture() -> Config:
     )
 
 
+def star() -> Config:
+    """STAR with a controller of step sizes, on ten families: the weights shipped as `star`.
+
+    Command: `learned-opt train star --no-compare`.
+    """
+    return Config(
+        preset="star",
+        optimizer_options={
+            "aligned": True,
+            "preconditioner": "rms",
+            "nominal_scale": 3e-3,
+            "step_scale": 3e-3,
+            "exponent_scale": 0.3,
+            "weight_decay": 0.0,
+        },
+        tasks=BREADTH,
+        aggregate="mean-log",
+        normalise=True,
+        loss_clip=2.0,
+        normalise_gradients=True,
+        gradient_clip=None,
+        steps=4000,
+        particles=4,
+        truncation=50,
+        max_horizon=3000,
+        learning_rate=1e-3,
+        weight_decay=0.1,
+    )
+
+
 def fds_sgd() -> FDSConfig:
     """Schedules of learning rate, momentum and weight decay of SGD, from zero, for an MLP on 8x8 digits.
 
@@ -122,6 +152,7 @@ PRESETS: dict[str, Callable[[], Config | FDSConfig]] = {
     "quickstart": quickstart,
     "digits": digits,
     "mixture": mixture,
+    "star": star,
     "fds-sgd": fds_sgd,
     "fds-adamw": fds_adamw,
     "fds-star": fds_star,
