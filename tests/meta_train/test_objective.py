@@ -12,7 +12,7 @@ from learned_opt.errors import UsageError
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.estimators import PERTURBING, EstimatorName
 from learned_opt.meta_train.horizons import Horizons
-from learned_opt.meta_train.objective import MetaObjective
+from learned_opt.meta_train.objective import LOG_FLOOR, MetaObjective
 from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.sgd import StepSize
@@ -20,7 +20,7 @@ from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 NAMES = get_args(EstimatorName)
 HORIZON, TRUNCATION, WINDOW, THETA = 7, 3, 4, 0.3
-AGGREGATES = {"mean": {}, "last": {}, "final-window": {"window": WINDOW}, "log": {}}
+AGGREGATES = {"mean": {}, "last": {}, "final-window": {"window": WINDOW}, "log": {}, "mean-log": {}}
 
 
 def chain_gradient(aggregate: str, truncated: bool) -> float:
@@ -29,6 +29,8 @@ def chain_gradient(aggregate: str, truncated: bool) -> float:
     derivative = (t - 1) % TRUNCATION + 1 if truncated else t
     if aggregate == "mean":
         return derivative.mean()
+    if aggregate == "mean-log":
+        return (derivative / (t * THETA + LOG_FLOOR)).mean()
     if aggregate == "final-window":
         return derivative[-WINDOW:].mean()
     return derivative[-1] if aggregate == "last" else derivative[-1] / (HORIZON * THETA) / HORIZON
