@@ -43,7 +43,7 @@ class Config:
     measured_on: MeasuredOn = "train"
     """Which loss the meta-objective takes at each inner step."""
     aggregate: Aggregate = "mean"
-    """What it makes of them: their mean, the last, the mean of the last --window, log(last) / horizon, or mean of logs."""
+    """What it makes of them: their mean, the last, the mean of the last --window, log(last) / horizon, or mean log."""
     window: int | None = None
     """Inner steps of final-window."""
     normalise: bool = False
