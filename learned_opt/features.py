@@ -3,6 +3,7 @@
 import functools
 import operator
 from collections.abc import Iterable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,23 +19,27 @@ def time_features(count: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jnp.tanh(count.astype(dtype) / jnp.asarray(TIME_SCALES, dtype) - 1)
 
 
-def parameter_features(grad: jax.Array, param: jax.Array, stats: Statistics, eps: float) -> list[tuple[jax.Array, ...]]:
+def parameter_features(
+    grad: jax.Array, param: jax.Array, stats: Statistics, eps: float, row_means: Any = None
+) -> list[tuple[jax.Array, ...]]:
     """28 features before normalisation, each as the factors whose product it is; `eps` is added under every root.
 
-    A product broadcasts to the tensor. One that is constant along an axis is kept reduced along it.
+    A product broadcasts to the tensor. One that is constant along an axis is kept reduced along it. `row_means`, the
+    means of `stats.rows` over the largest dimension, are given where only a block of the tensor is seen.
     """
     inverse_root = jax.lax.rsqrt(stats.second_moment + eps)
-    rows = stats.rows
-    inverse_root_rows = jax.lax.rsqrt(rows + eps)
+    rows = list(stats.rows)
+    inverse_root_rows = [jax.lax.rsqrt(x + eps) for x in rows]
     if grad.ndim < 2:
         cols, inverse_root_cols = rows, inverse_root_rows
         factors: list[tuple[jax.Array, ...]] = [(x,) for x in inverse_root_rows]
     else:
-        cols = stats.cols
-        inverse_root_cols = jax.lax.rsqrt(cols + eps)
+        cols = list(stats.cols)
+        inverse_root_cols = [jax.lax.rsqrt(x + eps) for x in cols]
         # g / sqrt(row / mean(row)) / sqrt(col): the mean over rows turns the outer product into an estimate of g^2
-        mean = rows.mean(-1, keepdims=True)
-        factors = list(zip(inverse_root_rows * jnp.sqrt(mean + eps), inverse_root_cols, strict=True))
+        means = [x.mean(-1, keepdims=True) for x in rows] if row_means is None else row_means
+        relative = [inverse * jnp.sqrt(mean + eps) for inverse, mean in zip(inverse_root_rows, means, strict=True)]
+        factors = list(zip(relative, inverse_root_cols, strict=True))
     return [
         (grad,),
         (param,),

@@ -1,6 +1,6 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, statistics
+from learned_opt import alignment, errors, features, kernel, statistics
+from learned_opt import network as networks
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
-from learned_opt.statistics import Statistics
+from learned_opt.network import Layer
+from learned_opt.statistics import Decays, Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
@@ -177,62 +179,81 @@ class Star:
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
             return Proposal(param, 0.0, zeros, stats)
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
+        if kernel.suits(self, param):
+            return Proposal(*kernel.propose(self, theta["network"], decay, grad, param, stats, count))
+        return Proposal(*self.plain(theta["network"], decay, grad, param, stats, count))
+
+    def plain(
+        self,
+        network: Theta,
+        decay: Decays,
+        grad: jax.Array,
+        param: jax.Array,
+        stats: Statistics,
+        count: jax.Array,
+    ) -> tuple[jax.Array, Any, Any, Statistics]:
+        """What a `Proposal` holds, as XLA makes it."""
         before, stats = stats.momenta, statistics.update(stats, grad, decay)
-        read = statistics.correct_bias(stats, decay, count.astype(dtype)) if self.bias_correction else stats
-        heads = self._heads(theta["network"], grad, param, read, count)
-        step, decayed = self._step(heads, grad, read), self._decay(heads, param)
-        if not self.aligned:
-            return Proposal(step, decayed, (), stats)
-        weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
-        return Proposal(step, decayed, alignment.products(grad, before, weight), stats)
-
-    def _heads(
-        self, network: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
-    ) -> dict[str, jax.Array]:
-        """The outputs of the MLP, each with the tensor's shape."""
-        dtype = param.dtype
-        layers = [jax.tree.map(lambda x: jnp.asarray(x, dtype), network[f"layer_{i}"]) for i in range(len(network))]
-        inputs = features.parameter_features(grad, param, stats, self.second_moment_eps)
+        read = statistics.correct_bias(stats, decay, count.astype(grad.dtype)) if self.bias_correction else stats
+        inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
         scales = jnp.stack([features.inverse_rms(factors, self.feature_eps) for factors in inputs])
-        # Scaling the weights normalises the features without a pass over them; time, being the same for every
-        # parameter, is a bias.
-        weights, time_weights = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
-        biases = layers[0]["biases"] + features.time_features(count, dtype) @ time_weights
-        channels = _dense([features.product(factors) for factors in inputs], weights * scales[:, None], biases)
-        for layer in layers[1:]:
-            channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
-        return dict(zip(self.heads, channels, strict=True))
+        layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
+        rms = jnp.sqrt(jnp.mean(jnp.square(self.adam_aggmo(read))) + self.feature_eps)
+        step, decayed = self.outcome(layers, inputs, grad, param, read, rms)
+        if not self.aligned:
+            return step, decayed, (), stats
+        weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
+        return step, decayed, alignment.products(grad, before, weight), stats
 
-    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics) -> jax.Array:
+    def adam_aggmo(self, stats: Statistics) -> jax.Array:
+        """The nominal direction `adam-aggmo`."""
+        return sum(stats.momenta) / 3 * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
+
+    def outcome(
+        self,
+        layers: Sequence[Layer],
+        inputs: list[tuple[jax.Array, ...]],
+        grad: jax.Array,
+        param: jax.Array,
+        stats: Statistics,
+        rms: jax.Array,
+    ) -> tuple[jax.Array, jax.Array | float]:
+        """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
+
+        `rms` is that of `adam_aggmo` over the tensor.
+        """
+        channels = networks.outputs(layers, [features.product(factors) for factors in inputs])
+        heads = dict(zip(self.heads, channels, strict=True))
+        decayed = (
+            self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
+        )
+        return self._step(heads, grad, stats, rms), decayed
+
+    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
         """The black box and the nominal term: `b + n`."""
 
         def magnitude(head: str, averaged: bool) -> jax.Array:
             exponent = heads[head].mean() if averaged else heads[head]
             return jnp.exp(self.exponent_scale * exponent)
 
-        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-        adam_aggmo = stats.momenta.mean(0) * inverse_root
         step = self.step_scale * heads["direction"]
         if self.learned_magnitude:
             step = step * magnitude("magnitude", self.average_magnitude)
         if self.preconditioner == "second-moment":
             step = step * jax.lax.rsqrt(stats.second_moment + self.preconditioner_eps)
         elif self.preconditioner == "rms":
-            step = step * jnp.sqrt(jnp.mean(jnp.square(adam_aggmo)) + self.feature_eps)
+            step = step * rms
         if self.nominal == "none":
             return step
+        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
         direction = {
             "sgd": grad,
             "momentum": stats.momenta[0],
-            "aggmo": stats.momenta.mean(0),
+            "aggmo": sum(stats.momenta) / 3,
             "adam": stats.momenta[0] * inverse_root,
-            "adam-aggmo": adam_aggmo,
+            "adam-aggmo": self.adam_aggmo(stats),
         }[self.nominal]
         return step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
-
-    def _decay(self, heads: dict[str, jax.Array], param: jax.Array) -> jax.Array | float:
-        """What of the parameter is removed: `(1 - r) p`."""
-        return self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -271,24 +292,3 @@ def _rms(tensor: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:
     """From the statistics of every tensor to `Statistics` of trees with that structure."""
     return Statistics(*(structure.unflatten([getattr(s, name) for s in stats]) for name in Statistics._fields))
-
-
-def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> list[jax.Array]:
-    """A linear layer over a list of arrays that broadcast together, element by element.
-
-    A product of matrices this thin is slower, and needs its inputs in memory: written out, XLA fuses all layers into
-    one pass over the tensor.
-    """
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for k, channel in enumerate(channels):
-        by_shape.setdefault(channel.shape, []).append(k)
-    # The smallest first: sums kept reduced are added up before they are broadcast.
-    groups = [by_shape[shape] for shape in sorted(by_shape, key=math.prod)]
-
-    def output(j: int) -> jax.Array:
-        total = biases[j]
-        for ks in groups:
-            total = total + sum(weights[k, j] * channels[k] for k in ks)
-        return total
-
-    return [output(j) for j in range(len(biases))]

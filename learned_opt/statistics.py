@@ -85,21 +85,25 @@ def init(param: jax.Array, dtype: jnp.dtype) -> Statistics:
 
 def update(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
     """One step of every average."""
+    momenta = _average(stats.momenta, grad, decay.momenta)
+    second_moment = _average(stats.second_moment, jnp.square(grad), decay.second_moment)
+    return update_factored(stats, grad, decay)._replace(momenta=momenta, second_moment=second_moment)
+
+
+def update_factored(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
+    """One step of the averages over rows and columns alone."""
     axis = second_axis(grad.shape)
-    square = jnp.square(grad)
-
-    def average(old: Any, new: jax.Array, rate: jax.Array) -> jax.Array:
-        rate = rate.reshape(rate.shape + (1,) * new.ndim)
-        return rate * old + (1 - rate) * new
-
-    momenta = average(stats.momenta, grad, decay.momenta)
-    second_moment = average(stats.second_moment, square, decay.second_moment)
-    square = square + FACTORED_EPS
+    square = jnp.square(grad) + FACTORED_EPS
     if axis is None:
-        return Statistics(momenta, second_moment, average(stats.rows, square, decay.factored), stats.cols)
-    rows = average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
-    cols = average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
-    return Statistics(momenta, second_moment, rows, cols)
+        return stats._replace(rows=_average(stats.rows, square, decay.factored))
+    rows = _average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
+    cols = _average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
+    return stats._replace(rows=rows, cols=cols)
+
+
+def _average(old: Any, new: jax.Array, rate: jax.Array) -> jax.Array:
+    rate = rate.reshape(rate.shape + (1,) * new.ndim)
+    return rate * old + (1 - rate) * new
 
 
 def correct_bias(stats: Statistics, decay: Decays, count: jax.Array) -> Statistics:
