@@ -13,6 +13,7 @@ from learned_opt.commands import cores
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import benchmark, contenders, report, suites
 from learned_opt.evaluate.contenders import Contender
+from learned_opt.evaluate.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,9 @@ def main(args: list[str]) -> None:
     score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
 
 
-def score(compared: list[Contender], flags: BenchmarkFlags, console: Console) -> None:
-    """Scores them, prints the tables and writes the results."""
-    suite = suites.suite(flags.suite)
+def score(compared: list[Contender], flags: BenchmarkFlags, console: Console, suite: Suite | None = None) -> None:
+    """Scores them on `suite`, or that of the flags, prints the tables and writes the results."""
+    suite = suite or suites.suite(flags.suite)
     horizons = chosen_horizons(flags, compared) or suite.horizons
     report.prepare(flags.out)
     columns = (TextColumn("comparing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
