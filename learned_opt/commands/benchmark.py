@@ -25,7 +25,7 @@ class BenchmarkFlags:
     """
 
     optimizers: tyro.conf.Positional[tuple[str, ...]]
-    """Pretrained names, run directories, or baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle),
+    """Pretrained names and run directories, each with +cooldown to let its steps end, or baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle),
     adam-one-lr (tuned on suite in-distribution), adamw-cosine (peak tuned), nadamw, schedule-free, prodigy, muon,
     sgd-momentum, lion, any other name of optax; NAME@RATE; NAME-tuned."""
     suite: str = "digits"

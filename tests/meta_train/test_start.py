@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from learned_opt.errors import UsageError
 from learned_opt.meta_train import presets
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.start import initial_theta, start_from
+from learned_opt.tasks import registry as task_registry
 
 TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "20"]
 TASK = ["--tasks", "iris-linear"]
@@ -135,3 +137,15 @@ def test_a_configuration_that_start_from_did_not_make_is_refused() -> None:
     )
     with pytest.raises(UsageError, match=r"and the configuration has none: start_from makes one that fits$"):
         initial_theta(config, LearnableAdam(learning_rate=0.01), jax.random.key(0))
+
+
+def test_the_example_of_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two tiny outer steps from other weights than it shows, which take long to compile: it moves theta."""
+    theta = save("mine")
+    monkeypatch.setattr(task_registry, "TASKS", dict(task_registry.TASKS))
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples/finetune.py"))
+    example["finetune"].__globals__["START"] = "mine"
+    tiny = {"steps": 2, "particles": 2, "truncation": 2, "min_horizon": 2}
+    found = example["finetune"]("runs/cells", **tiny)
+    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(theta), strict=True))
+    assert json.loads(Path("runs/cells/card.json").read_text())["tasks"] == ["cells-mine"]
