@@ -154,8 +154,9 @@ def parse(text: str) -> Contender:
     """The contender that `text` names: `star`, `runs/mine`, `star+cooldown`, `adam`, `adam@3e-3`, `adam-tuned`.
 
     `NAME-tuned` is the best of 15 learning rates, half-decades around the default, chosen anew for every task and
-    horizon with its score in sight; so is the peak of `adamw-cosine`. `adam-one-lr` comes without its rate, which
-    `one_rate` finds. `NAME+cooldown` knows each horizon, as `adamw-cosine` does. A directory called as an optimizer of optax is reached by `./NAME`.
+    horizon with its score in sight; so is the peak of `adamw-cosine`, which knows each horizon, as `NAME+cooldown` of a
+    learned optimizer does. `adam-one-lr` comes without its rate, which `one_rate` finds. A directory called as an
+    optimizer of optax is reached by `./NAME`.
 
     Raises:
         UsageError: there is no such optimizer or run directory, or the learning rate is not a positive number.

@@ -25,9 +25,10 @@ class BenchmarkFlags:
     """
 
     optimizers: tyro.conf.Positional[tuple[str, ...]]
-    """Pretrained names and run directories, each with +cooldown to let its steps end, or baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle),
-    adam-one-lr (tuned on suite in-distribution), adamw-cosine (peak tuned), nadamw, schedule-free, prodigy, muon,
-    sgd-momentum, lion, any other name of optax; NAME@RATE; NAME-tuned."""
+    """Pretrained names and run directories, each also as NAME+cooldown, whose steps fall to 0 at each horizon; or
+    baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle), adam-one-lr (tuned on suite in-distribution),
+    adamw-cosine (peak tuned), nadamw, schedule-free, prodigy, muon, sgd-momentum, lion, any other name of optax;
+    NAME@RATE; NAME-tuned."""
     suite: str = "digits"
     """Tasks to score on."""
     out: Path = Path("benchmark")
