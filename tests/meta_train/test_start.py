@@ -1,8 +1,12 @@
 """Meta-training that goes on from a theta: what it starts at, what is written down, and what is refused."""
 
 import dataclasses
+import importlib.metadata
 import json
+import re
 import runpy
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ from learned_opt.tasks import registry as task_registry
 
 TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "20"]
 TASK = ["--tasks", "iris-linear"]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -111,11 +116,21 @@ def test_contradictions_are_refused(given: list[str], message: str, capsys: pyte
     assert not Path("run").exists()
 
 
-def test_what_does_not_contradict_is_accepted() -> None:
+def test_what_does_not_contradict_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the task of a user's own file, the one of docs/tasks.md, which an entry point names."""
+    code = re.search("```python\n(.*?)```", (ROOT / "docs/tasks.md").read_text(), re.DOTALL)
+    module = types.ModuleType("my_package.tasks")
+    monkeypatch.setitem(sys.modules, "my_package.tasks", module)
+    exec(code.group(1) if code else "", module.__dict__)
+    point = importlib.metadata.EntryPoint("my_package", "my_package.tasks", task_registry.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
+    monkeypatch.setattr(task_registry, "TASKS", dict(task_registry.TASKS))
+    task_registry._add_installed.cache_clear()
     save("mine")
-    flags = ["--optimizer", "learnable-adam", "--option", "learning_rate=0.01"]
-    cli.main(["train", "--init", "mine", *TINY, *TASK, *flags, "--no-compare", "--run-dir", "run"])
-    assert Path("run/card.json").exists()
+    flags = ["--tasks", "bowl-2d", "--optimizer", "learnable-adam", "--option", "learning_rate=0.01"]
+    cli.main(["train", "--init", "mine", *TINY, *flags, "--no-compare", "--run-dir", "run"])
+    assert json.loads(Path("run/card.json").read_text())["tasks"] == ["bowl-2d"]
+    task_registry._add_installed.cache_clear()
 
 
 def test_an_unfinished_run_can_be_gone_on_from() -> None:
@@ -143,7 +158,7 @@ def test_the_example_of_a_loss_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> N
     """Two tiny outer steps from other weights than it shows, which take long to compile: it moves theta."""
     theta = save("mine")
     monkeypatch.setattr(task_registry, "TASKS", dict(task_registry.TASKS))
-    example = runpy.run_path(str(Path(__file__).parents[2] / "examples/finetune.py"))
+    example = runpy.run_path(str(ROOT / "examples/finetune.py"))
     example["finetune"].__globals__["START"] = "mine"
     tiny = {"steps": 2, "particles": 2, "truncation": 2, "min_horizon": 2}
     found = example["finetune"]("runs/cells", **tiny)
