@@ -96,6 +96,24 @@ def star() -> Config:
     )
 
 
+def finetune() -> Config:
+    """From the weights shipped as `star`, or others, on to a task of one's own: small outer steps, one family.
+
+    Command: `learned-opt train finetune --tasks NAME`.
+    """
+    return dataclasses.replace(
+        star(),
+        preset="finetune",
+        init="star",
+        tasks=("digits-mlp",),
+        steps=300,
+        particles=16,
+        max_horizon=2000,
+        learning_rate=3e-4,
+        weight_decay=0.0,
+    )
+
+
 def fds_sgd() -> FDSConfig:
     """Schedules of learning rate, momentum and weight decay of SGD, from zero, for an MLP on 8x8 digits.
 
@@ -153,6 +171,7 @@ PRESETS: dict[str, Callable[[], Config | FDSConfig]] = {
     "digits": digits,
     "mixture": mixture,
     "star": star,
+    "finetune": finetune,
     "fds-sgd": fds_sgd,
     "fds-adamw": fds_adamw,
     "fds-star": fds_star,
