@@ -67,7 +67,7 @@ def mixture() -> Config:
 
 
 def star() -> Config:
-    """STAR with a controller of step sizes, on ten families: the weights shipped as `star`.
+    """STAR with a controller of step sizes, on nine families: the weights shipped as `star`.
 
     Command: `learned-opt train star --no-compare`.
     """
@@ -87,11 +87,11 @@ def star() -> Config:
         loss_clip=2.0,
         normalise_gradients=True,
         gradient_clip=None,
-        steps=4000,
+        steps=1800,
         particles=4,
         truncation=50,
         max_horizon=3000,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         weight_decay=0.1,
     )
 
