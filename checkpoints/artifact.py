@@ -36,6 +36,11 @@ def write(directory: Path, theta: Theta, card: dict[str, Any]) -> None:
     replace(directory / "card.json", (json.dumps(card, indent=2) + "\n").encode())
 
 
+def sha256(theta: Theta) -> str:
+    """Of the `theta.npz` that would hold it."""
+    return hashlib.sha256(_to_npz(theta)).hexdigest()
+
+
 def read(directory: Path) -> tuple[Theta, dict[str, Any]]:
     """Theta, as nested dicts of numpy arrays whatever tree it was, and the card of an artifact, verified.
 

@@ -11,16 +11,43 @@ from learned_opt import registry
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.checkpoints import artifact, trees
 from learned_opt.errors import UsageError
+from learned_opt.knobs import with_knobs
 
 
-def load(name_or_directory: str | Path) -> optax.GradientTransformationExtraArgs:
+def load(
+    name_or_directory: str | Path,
+    *,
+    step_multiplier: float | optax.Schedule | None = None,
+    weight_decay: float | None = None,
+    mask: Any = None,
+    total_steps: int | None = None,
+    cooldown: float | None = None,
+    clip: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
     """A learned optimizer, ready to train with: pretrained weights by name, or a run directory.
 
+    Args:
+        name_or_directory: of what.
+        step_multiplier: multiplies its updates: a number, or an optax schedule.
+        weight_decay: the share of a parameter that a step removes, multiplied as updates are.
+        mask: which parameters decay, as in `optax.adamw`.
+        total_steps: the length of training, over whose last part updates fall linearly to 0.
+        cooldown: that part, as a share (default: 0.2).
+        clip: the largest global norm of the gradients that it sees.
+
     Raises:
-        UsageError: there is no such thing, or its files are damaged.
+        UsageError: there is no such thing, its files are damaged, or `learned_opt.with_knobs` refuses a value.
     """
     optimizer, theta, _ = load_learned_optimizer(name_or_directory)
-    return optimizer.transform(theta)
+    return with_knobs(
+        optimizer.transform(theta),
+        step_multiplier=step_multiplier,
+        weight_decay=weight_decay,
+        mask=mask,
+        total_steps=total_steps,
+        cooldown=cooldown,
+        clip=clip,
+    )
 
 
 def load_learned_optimizer(name_or_directory: str | Path) -> tuple[LearnedOptimizer, Theta, dict[str, Any]]:

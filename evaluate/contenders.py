@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import optax
 
-from learned_opt import errors
+from learned_opt import errors, knobs
 from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
@@ -18,6 +18,7 @@ from learned_opt.evaluate.hand_written import Cosine, HandWritten
 
 SWEEP = range(-7, 8)  # half-decades around the default rate
 TUNED = "-tuned"
+COOLDOWN = "+cooldown"
 ONE_RATE = "adam-one-lr"
 
 ORACLE = (
@@ -25,6 +26,7 @@ ORACLE = (
     "and horizon: that of the lowest final training loss, its score in sight (an oracle)"
 )
 COSINE = "; warm-up over a tenth of the horizon, then a cosine to 0 at its end: each horizon is a run of its own"
+COOLED_DOWN = "; steps fall linearly to 0 over the last {share:.0%} of the horizon: each horizon is a run of its own"
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,26 @@ class Given:
         return optax.with_extra_args_support(self.optimizer)
 
 
-Optimizer = LearnedOptimizer | HandWritten | Given  # hashable, and what a program is compiled for: `transform(theta)`
+@dataclass(frozen=True)
+class CooledDown:
+    """A learned optimizer that knows the horizon, over whose last part its steps fall linearly to 0."""
+
+    optimizer: LearnedOptimizer
+
+    def theta(self, theta: Theta, horizon: int) -> Theta:
+        """What it is run at for `horizon` steps."""
+        return {"theta": theta, "horizon": np.float32(horizon)}
+
+    def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
+        """The optimizer, from a horizon that may be traced."""
+        return knobs.with_knobs(
+            self.optimizer.transform(theta["theta"]), step_multiplier=knobs.cooldown_schedule(theta["horizon"])
+        )
+
+
+Optimizer = (
+    LearnedOptimizer | HandWritten | Given | CooledDown
+)  # hashable, and what a program is compiled for: `transform(theta)`
 
 
 @dataclass(frozen=True)
@@ -72,11 +93,14 @@ class Contender:
     @property
     def per_horizon(self) -> bool:
         """Whether each horizon is a run of its own."""
-        return isinstance(self.optimizer, HandWritten) and self.optimizer.per_horizon
+        return isinstance(self.optimizer, Cosine | CooledDown)
 
     def theta(self, name: Any, horizon: int) -> Theta:
         """The theta called `name`, or a learning rate, for runs of `horizon` steps."""
-        return self.optimizer.theta(name, horizon) if isinstance(self.optimizer, HandWritten) else self.thetas[name]
+        if isinstance(self.optimizer, HandWritten):
+            return self.optimizer.theta(name, horizon)
+        theta = self.thetas[name]
+        return self.optimizer.theta(theta, horizon) if isinstance(self.optimizer, CooledDown) else theta
 
     @property
     def max_horizon(self) -> int | None:
@@ -87,6 +111,24 @@ class Contender:
 def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
     """A contender from meta-parameters in memory."""
     return Contender(label, optimizer, {label: theta}, card or {}, "meta-trained; nothing chosen for these tasks")
+
+
+def cooled_down(contender: Contender) -> Contender:
+    """A meta-trained contender with a cooldown.
+
+    Raises:
+        UsageError: it is hand-written.
+    """
+    if isinstance(contender.optimizer, HandWritten | Given | CooledDown):
+        raise UsageError(f"{contender.label}{COOLDOWN}: a cooldown is accepted on pretrained names and run directories")
+    label, (theta,) = contender.label + COOLDOWN, contender.thetas.values()
+    return Contender(
+        label,
+        CooledDown(contender.optimizer),
+        {label: theta},
+        contender.card,
+        contender.tuning + COOLED_DOWN.format(share=knobs.COOLDOWN),
+    )
 
 
 def given(label: str, optimizer: optax.GradientTransformation) -> Contender:
@@ -109,15 +151,18 @@ def sweep(label: str, optimizer: HandWritten) -> Contender:
 
 
 def parse(text: str) -> Contender:
-    """The contender that `text` names: `star`, `runs/mine`, `adam`, `adam@3e-3`, `adam-tuned`, `adamw-cosine`.
+    """The contender that `text` names: `star`, `runs/mine`, `star+cooldown`, `adam`, `adam@3e-3`, `adam-tuned`.
 
     `NAME-tuned` is the best of 15 learning rates, half-decades around the default, chosen anew for every task and
-    horizon with its score in sight; so is the peak of `adamw-cosine`. `adam-one-lr` comes without its rate, which
-    `one_rate` finds. A directory called as an optimizer of optax is reached by `./NAME`.
+    horizon with its score in sight; so is the peak of `adamw-cosine`, which knows each horizon, as `NAME+cooldown` of a
+    learned optimizer does. `adam-one-lr` comes without its rate, which `one_rate` finds. A directory called as an
+    optimizer of optax is reached by `./NAME`.
 
     Raises:
         UsageError: there is no such optimizer or run directory, or the learning rate is not a positive number.
     """
+    if text.endswith(COOLDOWN):
+        return cooled_down(parse(text.removesuffix(COOLDOWN)))
     if text in artifact.pretrained_names():
         return learned(text, *load_learned_optimizer(text))
     if text == ONE_RATE:
@@ -139,7 +184,9 @@ def parse(text: str) -> Contender:
     if text and Path(text).is_dir():
         return learned(text, *load_learned_optimizer(text))
     accepted = [*artifact.pretrained_names(), ONE_RATE, *hand_written.names()]
-    raise errors.unknown("optimizer", text, [*accepted, "a run directory", "NAME@RATE", f"NAME{TUNED}"])
+    raise errors.unknown(
+        "optimizer", text, [*accepted, "a run directory", "NAME@RATE", f"NAME{TUNED}", f"NAME{COOLDOWN}"]
+    )
 
 
 def _rate(text: str, rate: str) -> float:

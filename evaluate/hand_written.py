@@ -48,11 +48,6 @@ class HandWritten:
         return optax.with_extra_args_support(_optimizers()[self.name](learning_rate=theta))
 
     @property
-    def per_horizon(self) -> bool:
-        """Whether it must know the horizon, so that each horizon is a run of its own."""
-        return False
-
-    @property
     def default_rate(self) -> float:
         """The learning rate of the table above, or that of optax, or 1e-3."""
         default = inspect.signature(_optimizers()[self.name]).parameters["learning_rate"].default
@@ -86,11 +81,6 @@ class Cosine(HandWritten):
             return theta["peak"] * jnp.where(done < WARM_UP, done / WARM_UP, falling)
 
         return optax.with_extra_args_support(optax.adamw(learning_rate))
-
-    @property
-    def per_horizon(self) -> bool:
-        """It does."""
-        return True
 
     @property
     def default_rate(self) -> float:

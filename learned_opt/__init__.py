@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from learned_opt.base import LearnedOptimizer
     from learned_opt.checkpoints.load import load
     from learned_opt.errors import UsageError
+    from learned_opt.knobs import with_knobs
     from learned_opt.metaoptimizer import metaoptimize, step_sizes
     from learned_opt.online import tune_online
     from learned_opt.schedules import Schedule, ScheduledStar, as_schedule
@@ -28,6 +29,7 @@ __all__ = [
     "metaoptimize",
     "step_sizes",
     "tune_online",
+    "with_knobs",
 ]
 
 # Imported on first use, so that the command line answers before JAX has loaded.
@@ -45,6 +47,7 @@ _HOMES = {
     "metaoptimize": "learned_opt.metaoptimizer",
     "step_sizes": "learned_opt.metaoptimizer",
     "tune_online": "learned_opt.online",
+    "with_knobs": "learned_opt.knobs",
 }
 
 

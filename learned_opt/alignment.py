@@ -21,7 +21,8 @@ ALIGNMENTS = 2 * len(SMOOTHING) * 3  # of the tensor and of all tensors, with th
 HIDDEN = 8
 CHANGE = 0.05  # largest change of a log step size in one step
 START = 0.5  # of the weights of alignments: step sizes tune themselves before any meta-training
-LOWEST, HIGHEST = -8.0, 6.0  # of log step sizes
+# Of log step sizes. Where a loss nears zero gradients stay aligned, and longer steps than this make it jump.
+LOWEST, HIGHEST = -8.0, 2.0
 RELATIVE_FLOOR = 1e-3  # added to the size of a tensor, which may start at zero
 TINY = 1e-12
 

@@ -30,6 +30,11 @@ class Config:
     """The learned optimizer to meta-train."""
     optimizer_options: Annotated[dict[str, Any], tyro.conf.Suppress] = field(default_factory=dict)
     """Its options, by name."""
+    init: str | None = None
+    """Where meta-training starts (default: at new meta-parameters): pretrained weights or a run directory, whose
+    optimizer and options it takes."""
+    init_sha256: Annotated[str | None, tyro.conf.Suppress] = None
+    """Of the meta-parameters there."""
     tasks: tuple[str, ...] = ("digits-mlp-reparametrised",)
     """Task families; each has particles of its own, and meta-gradients are averaged over the families."""
     weight_of: dict[str, float] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from learned_opt.tasks.training import Step
 
 MeasuredOn = Literal["train", "same-batch-after", "valid"]
 Aggregate = Literal["mean", "last", "final-window", "log", "mean-log"]
-LOG_FLOOR = 1e-6  # added to losses whose logarithms are averaged: below it, lower is not better
+LOG_FLOOR = 1e-3  # added to losses whose logarithms are averaged: below it, lower is hardly better
 
 
 class Tally(NamedTuple):
@@ -47,7 +47,7 @@ class MetaObjective:
             loss of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
         aggregate: `mean` over all steps; `last` step only; mean over the last `window` steps, or all if there are
             fewer; `log` of the last loss, divided by the horizon; `mean-log`, the mean over all steps of
-            `log(loss + 1e-6)`: halving a small loss late is worth as much as halving a large one early.
+            `log(loss + 1e-3)`: halving a small loss late is worth as much as halving a large one early.
         window: of `final-window`, in inner steps.
         clip: losses above it count as `clip`; how often is reported.
         normalise: divide losses by the `loss_scale` of their task, before the clip.

@@ -67,7 +67,7 @@ def mixture() -> Config:
 
 
 def star() -> Config:
-    """STAR with a controller of step sizes, on ten families: the weights shipped as `star`.
+    """STAR with a controller of step sizes, on nine families: the weights shipped as `star`.
 
     Command: `learned-opt train star --no-compare`.
     """
@@ -87,12 +87,30 @@ def star() -> Config:
         loss_clip=2.0,
         normalise_gradients=True,
         gradient_clip=None,
-        steps=4000,
+        steps=1800,
         particles=4,
         truncation=50,
         max_horizon=3000,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         weight_decay=0.1,
+    )
+
+
+def finetune() -> Config:
+    """From the weights shipped as `star`, or others, on to a task of one's own: small outer steps, one family.
+
+    Command: `learned-opt train finetune --tasks NAME`.
+    """
+    return dataclasses.replace(
+        star(),
+        preset="finetune",
+        init="star",
+        tasks=("digits-mlp",),
+        steps=300,
+        particles=16,
+        max_horizon=2000,
+        learning_rate=3e-4,
+        weight_decay=0.0,
     )
 
 
@@ -153,6 +171,7 @@ PRESETS: dict[str, Callable[[], Config | FDSConfig]] = {
     "digits": digits,
     "mixture": mixture,
     "star": star,
+    "finetune": finetune,
     "fds-sgd": fds_sgd,
     "fds-adamw": fds_adamw,
     "fds-star": fds_star,

@@ -16,7 +16,7 @@ from learned_opt.base import Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.store import CheckpointStore
 from learned_opt.errors import UsageError
-from learned_opt.meta_train import estimators
+from learned_opt.meta_train import estimators, start
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.interrupt import Interruptible
@@ -46,7 +46,8 @@ class MetaTrainer:
         self.run_dir = run_dir
         self.console = console or Console()
         self.optimizer = registry.make(config.optimizer, config.optimizer_options)
-        perturbation = config.perturbation(self.initial_theta())
+        self.initial_theta = start.initial_theta(config, self.optimizer, jax.random.fold_in(self.key, 0))
+        perturbation = config.perturbation(self.initial_theta)
         components = [self._component(name, perturbation) for name in config.tasks]
         particles = [component.particles for component in components]
         self.outer_steps = OuterSteps(
@@ -79,10 +80,6 @@ class MetaTrainer:
         theta = jax.device_get(outer.theta)
         artifact.write(self.run_dir, theta, self._card(seconds))
         return theta
-
-    def initial_theta(self) -> Theta:
-        """The meta-parameters before the first outer step."""
-        return jax.device_get(self.optimizer.init(jax.random.fold_in(self.key, 0)))
 
     def _loop(
         self, store: CheckpointStore, outer: OuterState, states: Any, first: int, seconds: float
@@ -145,7 +142,7 @@ class MetaTrainer:
 
     def _restore(self, store: CheckpointStore) -> tuple[OuterState, Any, int, float]:
         """Outer state, particles, the next outer step and the seconds spent so far, fresh or from a checkpoint."""
-        theta = self.initial_theta()
+        theta = self.initial_theta
         outer = self.outer_steps.init_outer(theta)
         states = self.outer_steps.init(jax.random.fold_in(self.key, 1), outer.theta)
         like = {"opt_state": outer.opt_state, "particles": self.outer_steps.gather(states), "seconds": np.float64(0)}
@@ -171,9 +168,11 @@ class MetaTrainer:
     def _card(self, seconds: float) -> dict[str, Any]:
         """What the weights are, how they came about and how they were chosen."""
         config = self.config
+        init = {"init": {"name": config.init, "sha256": config.init_sha256}} if config.init else {}
         return {
             "optimizer": config.optimizer,
             "optimizer_options": config.optimizer_options,
+            **init,
             "config": dataclasses.asdict(config),
             "tasks": list(config.tasks),
             "chosen": "the last outer step; no checkpoint was selected",

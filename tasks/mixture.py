@@ -12,7 +12,7 @@ MIXTURE = (
 )
 
 # Of the preset `star`.
-BREADTH = (*MIXTURE, "digits-mlp-small_batch", "breast_cancer-linear", "ackley-10d")
+BREADTH = (*MIXTURE, "digits-mlp-small_batch", "breast_cancer-linear")
 
 # What recipes are chosen by: in no preset's meta-training, and in no suite that results are reported on.
 VALIDATION = (

@@ -13,6 +13,7 @@ from learned_opt.commands import cores
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import benchmark, contenders, report, suites
 from learned_opt.evaluate.contenders import Contender
+from learned_opt.evaluate.suites import Suite
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,10 @@ class BenchmarkFlags:
     """
 
     optimizers: tyro.conf.Positional[tuple[str, ...]]
-    """Pretrained names, run directories, or baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle),
-    adam-one-lr (tuned on suite in-distribution), adamw-cosine (peak tuned), nadamw, schedule-free, prodigy, muon,
-    sgd-momentum, lion, any other name of optax; NAME@RATE; NAME-tuned."""
+    """Pretrained names and run directories, each also as NAME+cooldown, whose steps fall to 0 at each horizon; or
+    baselines: adam (at its default), adam@3e-4, adam-tuned (an oracle), adam-one-lr (tuned on suite in-distribution),
+    adamw-cosine (peak tuned), nadamw, schedule-free, prodigy, muon, sgd-momentum, lion, any other name of optax;
+    NAME@RATE; NAME-tuned."""
     suite: str = "digits"
     """Tasks to score on."""
     out: Path = Path("benchmark")
@@ -52,9 +54,9 @@ def main(args: list[str]) -> None:
     score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
 
 
-def score(compared: list[Contender], flags: BenchmarkFlags, console: Console) -> None:
-    """Scores them, prints the tables and writes the results."""
-    suite = suites.suite(flags.suite)
+def score(compared: list[Contender], flags: BenchmarkFlags, console: Console, suite: Suite | None = None) -> None:
+    """Scores them on `suite`, or that of the flags, prints the tables and writes the results."""
+    suite = suite or suites.suite(flags.suite)
     horizons = chosen_horizons(flags, compared) or suite.horizons
     report.prepare(flags.out)
     columns = (TextColumn("comparing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -17,6 +17,7 @@ from learned_opt.errors import UsageError
 from learned_opt.evaluate import horizon_bias
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.presets import PRESETS
+from learned_opt.meta_train.start import initial_theta, start_from
 from learned_opt.tasks import registry as task_registry
 
 
@@ -76,8 +77,10 @@ def _setting(name: str, seed: int) -> tuple[LearnedOptimizer, Theta, tuple[str, 
         config = PRESETS[name]()
         if not isinstance(config, Config):
             raise UsageError(f"{name} has no horizon to choose: it trains whole runs; another preset is accepted")
+        config = start_from(config, config.init) if config.init else config
         optimizer = registry.make(config.optimizer, config.optimizer_options)
-        return optimizer, optimizer.init(jax.random.key(seed)), tuple(config.tasks), config.max_horizon
+        theta = initial_theta(config, optimizer, jax.random.key(seed))
+        return optimizer, theta, tuple(config.tasks), config.max_horizon
     path = Path(name) / "config.json"
     if not path.is_file():
         raise errors.unknown("run or preset", name, [*PRESETS, "a run directory"])

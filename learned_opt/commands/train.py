@@ -17,12 +17,16 @@ from learned_opt.commands import cores
 from learned_opt.commands.benchmark import BenchmarkFlags, score
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import contenders
+from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.fds import FDSTrainer
 from learned_opt.meta_train.fds_config import FDSConfig
 from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import preset
+from learned_opt.meta_train.start import start_from
 from learned_opt.meta_train.trainer import MetaTrainer
+from learned_opt.tasks import registry as task_registry
+from learned_opt.tasks.base import TaskFamily
 
 
 @dataclass(frozen=True)
@@ -82,8 +86,12 @@ def find_schedules(flags: FDSFlags) -> None:
 def meta_train(name: str, default: Config, rest: list[str]) -> None:
     """Meta-trains, then compares the optimizer before and after with Adam."""
     flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
+    cores.use_cores(flags.config.devices)
+    if flags.config.init:
+        # Once more, over the optimizer of its card: where another one comes out, it was asked for, and is refused.
+        default = start_from(default, flags.config.init)
+        flags = parse(f"train {name}", TrainFlags, rest, TrainFlags(default))
     config = _with_options(_without(flags.config, flags.drop), default, flags.option)
-    cores.use_cores(config.devices)
     console = Console(soft_wrap=True)
     run_dir = flags.run_dir or Path("runs") / name
     trainer = MetaTrainer(config, run_dir, console)
@@ -94,11 +102,22 @@ def meta_train(name: str, default: Config, rest: list[str]) -> None:
     if not flags.compare:
         return
     optimizer = trainer.optimizer
+    label = config.init or config.optimizer
     compared = [
-        contenders.learned(f"{config.optimizer} after", optimizer, theta, artifact.read(run_dir)[1]),
-        contenders.learned(f"{config.optimizer} before", optimizer, trainer.initial_theta()),
+        contenders.learned(f"{label} after", optimizer, theta, artifact.read(run_dir)[1]),
+        contenders.learned(f"{label} before", optimizer, trainer.initial_theta),
     ]
-    score(compared, BenchmarkFlags((), out=run_dir), console)
+    score(compared, BenchmarkFlags((), out=run_dir), console, _own_tasks(config) if config.init else None)
+
+
+def _own_tasks(config: Config) -> Suite:
+    """The families meta-trained on, with new tasks, weights and batches: what matters where a theta is fine-tuned."""
+
+    def make() -> dict[str, TaskFamily]:
+        return {name: task_registry.family(name) for name in config.tasks}
+
+    longest = config.max_horizon
+    return Suite("own", "the families meta-trained on", make, (max(longest // 10, 1), longest))
 
 
 def _without(config: Config, dropped: tuple[str, ...]) -> Config:

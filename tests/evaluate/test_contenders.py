@@ -12,6 +12,7 @@ from learned_opt.errors import UsageError
 from learned_opt.evaluate import hand_written
 from learned_opt.evaluate.contenders import parse
 from learned_opt.evaluate.hand_written import Cosine, HandWritten
+from learned_opt.knobs import with_knobs
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,34 @@ def test_cosine_is_the_schedule_of_optax():
     np.testing.assert_allclose(mine["w"], 0, atol=1e-8)  # at the end
 
 
+def test_a_cooldown_is_that_of_load():
+    """From a traced theta and horizon; each horizon is a run of its own."""
+    plain, cooled = parse("digits"), parse("digits+cooldown")
+    assert (cooled.label, list(cooled.thetas)) == ("digits+cooldown", ["digits+cooldown"])
+    assert cooled.per_horizon
+    assert not plain.per_horizon
+    assert (cooled.card, cooled.max_horizon) == (plain.card, 3000)
+    assert "steps fall linearly to 0 over the last 20% of the horizon" in cooled.tuning
+    params = {"w": jnp.ones(3)}
+    theta = jax.tree.map(jnp.asarray, cooled.theta("digits+cooldown", 10))
+
+    @jax.jit
+    def steps(theta):
+        ours = cooled.optimizer.transform(theta)
+        theirs = with_knobs(plain.optimizer.transform(theta["theta"]), total_steps=10)
+        states, updates = [ours.init(params), theirs.init(params)], []
+        for step in range(11):
+            grads = {"w": jnp.sin(step + jnp.arange(3.0))}
+            found = [o.update(grads, s, params) for o, s in zip((ours, theirs), states, strict=True)]
+            updates.append([update["w"] for update, _ in found])
+            states = [state for _, state in found]
+        return updates
+
+    for mine, his in steps(theta):
+        np.testing.assert_allclose(mine, his, rtol=1e-5, atol=1e-9)
+    np.testing.assert_array_equal(mine, np.zeros(3))  # at the end
+
+
 def test_momentum():
     params, grads = {"w": jnp.ones(3)}, {"w": jnp.arange(3.0)}
     ours, theirs = HandWritten("sgd-momentum").transform(np.float32(0.1)), optax.sgd(0.1, 0.9)
@@ -117,6 +146,9 @@ def test_names_hold_the_usual_and_nothing_else():
         ("cosine_decay_schedule", "unknown optimizer"),
         ("adam-tuned@1e-3", "unknown optimizer 'adam-tuned@1e-3'"),
         ("", "unknown optimizer ''"),
+        ("digit+cooldown", "unknown optimizer 'digit': did you mean digits"),
+        ("adam+cooldown", r"adam\+cooldown: a cooldown is accepted on pretrained names and run directories"),
+        ("digits+cooldown+cooldown", r"digits\+cooldown\+cooldown: a cooldown is accepted"),
         ("lbfgs", "optimizer 'lbfgs' needs the objective"),
         ("sophia-tuned", "optimizer 'sophia-tuned' needs the objective"),
         *((f"adam@{rate}", f"learning rate '{rate}' in 'adam@{rate}': a positive number is accepted") for rate in (
