@@ -111,7 +111,9 @@ class MetaObjective:
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
     def _weight(self, index: jax.Array, horizon: jax.Array, dtype: jnp.dtype) -> jax.Array:
-        last = {"mean": horizon, "mean-log": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(self.aggregate, 1)
+        last = {"mean": horizon, "mean-log": horizon, "final-window": jnp.minimum(self.window, horizon)}.get(
+            self.aggregate, 1
+        )
         return jnp.where((index < horizon) & (index >= horizon - last), 1 / jnp.asarray(last, dtype), 0)
 
     @staticmethod
