@@ -193,12 +193,14 @@ class Star:
         dtype = param.dtype
         layers = [jax.tree.map(lambda x: jnp.asarray(x, dtype), network[f"layer_{i}"]) for i in range(len(network))]
         inputs = features.parameter_features(grad, param, stats, self.second_moment_eps)
-        scales = jnp.stack([features.inverse_rms(factors, self.feature_eps) for factors in inputs])
+        scales = features.inverse_rms(inputs, self.feature_eps)
         # Scaling the weights normalises the features without a pass over them; time, being the same for every
         # parameter, is a bias.
         weights, time_weights = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
         biases = layers[0]["biases"] + features.time_features(count, dtype) @ time_weights
-        channels = _dense([features.product(factors) for factors in inputs], weights * scales[:, None], biases)
+        channels = _dense(
+            [features.product(f.value for f in factors) for factors in inputs], weights * scales[:, None], biases
+        )
         for layer in layers[1:]:
             channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
         return dict(zip(self.heads, channels, strict=True))
@@ -211,7 +213,8 @@ class Star:
             return jnp.exp(self.exponent_scale * exponent)
 
         inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-        adam_aggmo = stats.momenta.mean(0) * inverse_root
+        aggmo = sum(stats.momenta) / len(stats.momenta)  # a mean over the axis would be a program of its own on CPU
+        adam_aggmo = aggmo * inverse_root
         step = self.step_scale * heads["direction"]
         if self.learned_magnitude:
             step = step * magnitude("magnitude", self.average_magnitude)
@@ -224,7 +227,7 @@ class Star:
         direction = {
             "sgd": grad,
             "momentum": stats.momenta[0],
-            "aggmo": stats.momenta.mean(0),
+            "aggmo": aggmo,
             "adam": stats.momenta[0] * inverse_root,
             "adam-aggmo": adam_aggmo,
         }[self.nominal]
