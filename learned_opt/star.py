@@ -1,6 +1,7 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
 import math
+import operator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -15,6 +16,8 @@ from learned_opt.statistics import Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
+
+SMALL = 2**16  # elements of a tensor that is stacked with others of its shape
 
 
 class StarState(NamedTuple):
@@ -152,10 +155,7 @@ class Star:
             count = optax.safe_increment(state.count)
             structure: Any = jax.tree.structure(params)
             grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
-            proposals = [
-                self._propose(theta, grad, param, Statistics(*own), count)
-                for grad, param, *own in zip(grads, leaves, *stats, strict=True)
-            ]
+            proposals = self._proposals(theta, grads, leaves, [Statistics(*x) for x in zip(*stats, strict=True)], count)
             factors: list[Any] = [1.0] * len(leaves)
             aligned = state.alignment
             if self.aligned and leaves:
@@ -166,6 +166,29 @@ class Star:
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
+
+    def _proposals(
+        self, theta: Theta, grads: list[Any], params: list[Any], stats: list[Statistics], count: jax.Array
+    ) -> list[Proposal]:
+        """Of every tensor. Small ones of one shape and dtype share a program: a copy for each takes long to compile."""
+        groups: dict[Any, list[int]] = {}
+        for i, param in enumerate(params):
+            small = 0 < jnp.size(param) <= SMALL
+            groups.setdefault((jnp.shape(param), jnp.result_type(param)) if small else i, []).append(i)
+
+        def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
+            return self._propose(theta, grad, param, own, count)
+
+        found: dict[int, Proposal] = {}
+        for members in groups.values():
+            given = [(grads[i], params[i], stats[i]) for i in members]
+            if len(members) == 1:
+                together = [propose(*given[0])]
+            else:
+                stacked = jax.vmap(propose)(*jax.tree.map(lambda *x: jnp.stack(x), *given))
+                together = [jax.tree.map(operator.itemgetter(place), stacked) for place in range(len(members))]
+            found.update(zip(members, together, strict=True))
+        return [found[i] for i in range(len(params))]
 
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
