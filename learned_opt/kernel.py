@@ -141,7 +141,8 @@ def _first(star: "Star", sizes: tuple[int, int], rates_ref: Any, *refs: Any) -> 
     stats, means = _block(rates, momenta, v, reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
     weight = jax.lax.rsqrt(stats.second_moment + star.second_moment_eps)
-    summed = [jnp.square(features.product(factors)) for factors in (*inputs, (star.adam_aggmo(stats),))]
+    summed = [features.product(factor.square for factor in factors) for factors in inputs]
+    summed.append(jnp.square(star.adam_aggmo(stats)))
     summed += [x * grad * weight for x in before] + [x * x * weight for x in before] + [grad * grad * weight]
     inside = jnp.ones(grad.shape, bool)
     for axis, size in enumerate(sizes):

@@ -1,5 +1,6 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -12,11 +13,14 @@ from learned_opt import alignment, errors, features, kernel, statistics
 from learned_opt import network as networks
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
+from learned_opt.features import Factor
 from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
+
+SMALL = 2**16  # elements of a tensor that is stacked with others of its shape
 
 
 class StarState(NamedTuple):
@@ -154,10 +158,7 @@ class Star:
             count = optax.safe_increment(state.count)
             structure: Any = jax.tree.structure(params)
             grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
-            proposals = [
-                self._propose(theta, grad, param, Statistics(*own), count)
-                for grad, param, *own in zip(grads, leaves, *stats, strict=True)
-            ]
+            proposals = self._proposals(theta, grads, leaves, [Statistics(*x) for x in zip(*stats, strict=True)], count)
             factors: list[Any] = [1.0] * len(leaves)
             aligned = state.alignment
             if self.aligned and leaves:
@@ -168,6 +169,29 @@ class Star:
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
+
+    def _proposals(
+        self, theta: Theta, grads: list[Any], params: list[Any], stats: list[Statistics], count: jax.Array
+    ) -> list[Proposal]:
+        """Of every tensor. Small ones of one shape and dtype share a program: a copy for each takes long to compile."""
+        groups: dict[Any, list[int]] = {}
+        for i, param in enumerate(params):
+            small = 0 < jnp.size(param) <= SMALL
+            groups.setdefault((jnp.shape(param), jnp.result_type(param)) if small else i, []).append(i)
+
+        def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
+            return self._propose(theta, grad, param, own, count)
+
+        found: dict[int, Proposal] = {}
+        for members in groups.values():
+            given = [(grads[i], params[i], stats[i]) for i in members]
+            if len(members) == 1:
+                together = [propose(*given[0])]
+            else:
+                stacked = jax.vmap(propose)(*jax.tree.map(lambda *x: jnp.stack(x), *given))
+                together = [jax.tree.map(operator.itemgetter(place), stacked) for place in range(len(members))]
+            found.update(zip(members, together, strict=True))
+        return [found[i] for i in range(len(params))]
 
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
@@ -196,7 +220,7 @@ class Star:
         before, stats = stats.momenta, statistics.update(stats, grad, decay)
         read = statistics.correct_bias(stats, decay, count.astype(grad.dtype)) if self.bias_correction else stats
         inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
-        scales = jnp.stack([features.inverse_rms(factors, self.feature_eps) for factors in inputs])
+        scales = features.inverse_rms(inputs, self.feature_eps)
         layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
         rms = jnp.sqrt(jnp.mean(jnp.square(self.adam_aggmo(read))) + self.feature_eps)
         step, decayed = self.outcome(layers, inputs, grad, param, read, rms)
@@ -212,7 +236,7 @@ class Star:
     def outcome(
         self,
         layers: Sequence[Layer],
-        inputs: list[tuple[jax.Array, ...]],
+        inputs: list[tuple[Factor, ...]],
         grad: jax.Array,
         param: jax.Array,
         stats: Statistics,
@@ -222,7 +246,7 @@ class Star:
 
         `rms` is that of `adam_aggmo` over the tensor.
         """
-        channels = networks.outputs(layers, [features.product(factors) for factors in inputs])
+        channels = networks.outputs(layers, [features.product(f.value for f in factors) for factors in inputs])
         heads = dict(zip(self.heads, channels, strict=True))
         decayed = (
             self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
