@@ -73,7 +73,7 @@ def test_list_tasks_tells_what_each_costs(
     ("args", "expected"),
     [
         (["trian"], "unknown command 'trian': did you mean train?"),
-        (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart?"),
+        (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart or star?"),
         (["train", "--tasks", "digit-mlp"], "unknown task 'digit-mlp': did you mean digits-mlp"),
         (["train", "--drop", "digits-cnn"], "unknown task of the mixture 'digits-cnn'"),
         (["train", "--optimizer", "sta"], "unknown learned optimizer 'sta': did you mean star?"),
