@@ -1,11 +1,21 @@
 """What tests of every folder use."""
 
 import functools
+import os
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import pytest
+
+# A program is compiled once for each worker of pytest and the processes that it starts. Workers do not share: JAX's
+# cache has no locks.
+COMPILED = tempfile.TemporaryDirectory()
+SETTINGS = {"jax_compilation_cache_dir": COMPILED.name, "jax_persistent_cache_min_compile_time_secs": 0.1}
+for name, value in SETTINGS.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(scope="session")
