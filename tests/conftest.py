@@ -3,7 +3,7 @@
 import functools
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -23,6 +23,17 @@ def quick_jit() -> Callable[..., Any]:
     """`jax.jit` that compiles four times as fast, to slower code: for derivatives, whose programs are large."""
     options = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
     return functools.partial(jax.jit, compiler_options=options)
+
+
+@pytest.fixture(scope="module")
+def quick_programs() -> Iterator[None]:
+    """Compiles quickly, to slower code, here and in started processes: where what surrounds a program is tested."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        before = jax.config.read("jax_disable_most_optimizations")
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture
