@@ -14,6 +14,7 @@ from learned_opt import cli
 from learned_opt.commands import cores
 from learned_opt.commands import list as list_command
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "2"]
 
 
