@@ -179,6 +179,7 @@ print(json.dumps([jax.local_device_count(), results.cells, values]))
 """
 
 
+@pytest.mark.usefixtures("quick_programs")
 def test_the_number_of_devices_changes_nothing():
     """16 runs after 1, which 3 devices do not share equally."""
     outputs = []

@@ -14,6 +14,7 @@ from learned_opt import cli
 from learned_opt.commands import cores
 from learned_opt.commands import list as list_command
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 TINY = ["--steps", "2", "--particles", "2", "--truncation", "2", "--min-horizon", "2", "--max-horizon", "2"]
 
 
@@ -73,7 +74,7 @@ def test_list_tasks_tells_what_each_costs(
     ("args", "expected"),
     [
         (["trian"], "unknown command 'trian': did you mean train?"),
-        (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart?"),
+        (["train", "quikstart"], "unknown preset 'quikstart': did you mean quickstart or star?"),
         (["train", "--tasks", "digit-mlp"], "unknown task 'digit-mlp': did you mean digits-mlp"),
         (["train", "--drop", "digits-cnn"], "unknown task of the mixture 'digits-cnn'"),
         (["train", "--optimizer", "sta"], "unknown learned optimizer 'sta': did you mean star?"),

@@ -25,6 +25,7 @@ from learned_opt.meta_train.presets import fds_adamw, fds_sgd, fds_star
 from learned_opt.meta_train.sign_descent import converged, sign_descent
 from learned_opt.schedules import Schedule, ScheduledStar, as_schedule, window_starts
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 TASK = "digits-linear"
 
 

@@ -22,6 +22,7 @@ from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.shaping import Shaping, shape
 from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
 
+pytestmark = pytest.mark.usefixtures("quick_programs")
 WORKER = Path(__file__).parent / "worker.py"
 
 
