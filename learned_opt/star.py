@@ -2,6 +2,7 @@
 
 import math
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -170,11 +171,14 @@ class Star:
     def _proposals(
         self, theta: Theta, grads: list[Any], params: list[Any], stats: list[Statistics], count: jax.Array
     ) -> list[Proposal]:
-        """Of every tensor. Small ones of one shape and dtype share a program: a copy for each takes long to compile."""
+        """Of every tensor. Small ones of one shape in the layout of statistics share a program: less to compile."""
+        grads, params = (
+            [statistics.largest_axis_last(jnp.asarray(x, working_dtype(p))) for x, p in zip(tree, params, strict=True)]
+            for tree in (grads, params)
+        )
         groups: dict[Any, list[int]] = {}
         for i, param in enumerate(params):
-            small = 0 < jnp.size(param) <= SMALL
-            groups.setdefault((jnp.shape(param), jnp.result_type(param)) if small else i, []).append(i)
+            groups.setdefault((param.shape, param.dtype) if 0 < param.size <= SMALL else i, []).append(i)
 
         def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
             return self._propose(theta, grad, param, own, count)
@@ -182,20 +186,15 @@ class Star:
         found: dict[int, Proposal] = {}
         for members in groups.values():
             given = [(grads[i], params[i], stats[i]) for i in members]
-            if len(members) == 1:
-                together = [propose(*given[0])]
-            else:
-                stacked = jax.vmap(propose)(*jax.tree.map(lambda *x: jnp.stack(x), *given))
-                together = [jax.tree.map(operator.itemgetter(place), stacked) for place in range(len(members))]
+            together = _for_each(lambda x: propose(*x), given) if len(given) > 1 else [propose(*given[0])]
             found.update(zip(members, together, strict=True))
         return [found[i] for i in range(len(params))]
 
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
     ) -> Proposal:
-        """For one tensor: its step before any control, and its new statistics."""
-        dtype = working_dtype(param)
-        grad, param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        """For one tensor, its largest dimension last: its step before any control, and its new statistics."""
+        dtype = param.dtype
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
             return Proposal(param, 0.0, zeros, stats)
@@ -268,6 +267,23 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _for_each(function: Callable[[Any], Any], trees: list[Any]) -> list[Any]:
+    """`function` of every tree, all alike, as one program.
+
+    A loop over parts of their stack, each under one `vmap`. What goes into a loop and comes out of it is in memory;
+    other stacks XLA fuses on CPU into what reads them, as a choice among the members for every element.
+    """
+    parts = next(n for n in range(2, len(trees) + 1) if len(trees) % n == 0)
+
+    def stack(*leaves: jax.Array) -> jax.Array:
+        stacked = jnp.stack(leaves)
+        return stacked.reshape(parts, -1, *stacked.shape[1:])
+
+    _, found = jax.lax.scan(lambda _, part: (None, jax.vmap(function)(part)), None, jax.tree.map(stack, *trees))
+    flat = jax.tree.map(lambda x: x.reshape(len(trees), *x.shape[2:]), found)
+    return [jax.tree.map(operator.itemgetter(i), flat) for i in range(len(trees))]
 
 
 def _controlled(
