@@ -123,7 +123,9 @@ def _cost(
     )
 
 
-def program(optimizer: optax.GradientTransformationExtraArgs, shapes: Shapes, clock: Clock) -> Program:
+def program(
+    optimizer: optax.GradientTransformationExtraArgs, shapes: Shapes, clock: Clock = time.perf_counter
+) -> Program:
     """The update of a tree of tensors of these shapes, compiled."""
     rng = np.random.default_rng(0)
     params, grads = ([jnp.asarray(rng.normal(size=shape), jnp.float32) for shape in shapes] for _ in range(2))

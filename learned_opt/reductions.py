@@ -28,12 +28,14 @@ def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     One reduction with many operands: XLA fuses what computes them into it. A reduction with a single one is given its
     operand in memory on CPU.
     """
+    if arrays[0].size <= LONGEST:
+        return _sums_over(range(arrays[0].ndim), arrays)
     while arrays[0].ndim:
         length = arrays[0].shape[-1]
         if length > LONGEST:
             rows = -(-length // 1024)
             arrays = tuple(_padded(x, rows * 1024).reshape(*x.shape[:-1], rows, 1024) for x in arrays)
-        arrays = _sums_over_last(arrays)
+        arrays = _sums_over((arrays[0].ndim - 1,), arrays)
     return arrays
 
 
@@ -43,12 +45,12 @@ def _sums_jvp(primals: Any, tangents: Any) -> Any:
     return sums(*primals), tuple(x.sum() for x in tangents[0])
 
 
-def _sums_over_last(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+def _sums_over(axes: Sequence[int], arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     def add(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(x + y for x, y in zip(one, other, strict=True))
 
     zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
-    return tuple(jax.lax.reduce(arrays, zeros, add, (arrays[0].ndim - 1,)))
+    return tuple(jax.lax.reduce(arrays, zeros, add, tuple(axes)))
 
 
 def _padded(x: jax.Array, length: int) -> jax.Array:

@@ -1,6 +1,5 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
@@ -9,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, kernel, statistics
+from learned_opt import alignment, errors, features, kernel, statistics, together
 from learned_opt import network as networks
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
@@ -19,8 +18,6 @@ from learned_opt.statistics import Decays, Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
-
-SMALL = 2**16  # elements of a tensor that is stacked with others of its shape
 
 
 class StarState(NamedTuple):
@@ -158,7 +155,16 @@ class Star:
             count = optax.safe_increment(state.count)
             structure: Any = jax.tree.structure(params)
             grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
-            proposals = self._proposals(theta, grads, leaves, [Statistics(*x) for x in zip(*stats, strict=True)], count)
+            moved = (
+                [statistics.largest_axis_last(jnp.asarray(x, working_dtype(p))) for x, p in zip(t, leaves, strict=True)]
+                for t in (grads, leaves)
+            )
+            owned = [Statistics(*own) for own in zip(*stats, strict=True)]
+
+            def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
+                return self._propose(theta, grad, param, own, count)
+
+            proposals = together.each(propose, list(zip(*moved, owned, strict=True)))
             factors: list[Any] = [1.0] * len(leaves)
             aligned = state.alignment
             if self.aligned and leaves:
@@ -170,35 +176,11 @@ class Star:
 
         return optax.GradientTransformationExtraArgs(init, update)
 
-    def _proposals(
-        self, theta: Theta, grads: list[Any], params: list[Any], stats: list[Statistics], count: jax.Array
-    ) -> list[Proposal]:
-        """Of every tensor. Small ones of one shape and dtype share a program: a copy for each takes long to compile."""
-        groups: dict[Any, list[int]] = {}
-        for i, param in enumerate(params):
-            small = 0 < jnp.size(param) <= SMALL
-            groups.setdefault((jnp.shape(param), jnp.result_type(param)) if small else i, []).append(i)
-
-        def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
-            return self._propose(theta, grad, param, own, count)
-
-        found: dict[int, Proposal] = {}
-        for members in groups.values():
-            given = [(grads[i], params[i], stats[i]) for i in members]
-            if len(members) == 1:
-                together = [propose(*given[0])]
-            else:
-                stacked = jax.vmap(propose)(*jax.tree.map(lambda *x: jnp.stack(x), *given))
-                together = [jax.tree.map(operator.itemgetter(place), stacked) for place in range(len(members))]
-            found.update(zip(members, together, strict=True))
-        return [found[i] for i in range(len(params))]
-
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
     ) -> Proposal:
-        """For one tensor: its step before any control, and its new statistics."""
-        dtype = working_dtype(param)
-        grad, param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        """For one tensor, its largest dimension last: its step before any control, and its new statistics."""
+        dtype = param.dtype
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
             return Proposal(param, 0.0, zeros, stats)
@@ -231,7 +213,7 @@ class Star:
 
     def adam_aggmo(self, stats: Statistics) -> jax.Array:
         """The nominal direction `adam-aggmo`."""
-        return sum(stats.momenta) / 3 * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
+        return _mean(stats.momenta) * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
 
     def outcome(
         self,
@@ -273,7 +255,7 @@ class Star:
         direction = {
             "sgd": grad,
             "momentum": stats.momenta[0],
-            "aggmo": sum(stats.momenta) / 3,
+            "aggmo": _mean(stats.momenta),
             "adam": stats.momenta[0] * inverse_root,
             "adam-aggmo": self.adam_aggmo(stats),
         }[self.nominal]
@@ -287,6 +269,12 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _mean(momenta: jax.Array) -> jax.Array:
+    """A sum, as a mean over the axis would be a program of its own on CPU."""
+    first, second, third = momenta
+    return (first + second + third) / 3
 
 
 def _controlled(

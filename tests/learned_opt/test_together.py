@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt import Star, reductions, star
+from learned_opt import Star, reductions, statistics, together
 
 ALIKE = {"a": (4, 3), "b": (5,), "c": (4, 3), "d": (3, 4), "e": (5,), "f": (4, 3), "g": (), "h": ()}
 
@@ -24,15 +24,26 @@ def test_tensors_of_one_shape_are_as_alone(aligned, make_theta, x64, monkeypatch
             updates, state = transform.update(grad, state, params)
         return updates, state
 
-    together = jax.vmap(run)(params, grads)
-    monkeypatch.setattr(star, "SMALL", 0)
+    stacked = jax.vmap(run)(params, grads)
+    monkeypatch.setattr(together, "SMALL", 0)
     for i in range(2):
         alone = run(*jax.tree.map(lambda x: x[i], (params, grads)))  # noqa: B023
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x[i], y, rtol=1e-10, atol=1e-12),  # noqa: B023
-            together,
+            stacked,
             alone,
         )
+
+
+@pytest.mark.parametrize("shape", [(96, 32), (97, 32), (32, 96), (3, 48, 5)])
+def test_large_matrices_are_moved_by_strips(shape, monkeypatch):
+    """What moves them is the same, and there and back again nothing has changed."""
+    monkeypatch.setattr(statistics, "LARGE", 100)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    moved = statistics.largest_axis_last(x)
+    np.testing.assert_array_equal(moved, np.moveaxis(x, np.argmax(shape), -1))
+    np.testing.assert_array_equal(statistics.restore_axes(moved, shape), x)
+    np.testing.assert_array_equal(jax.grad(lambda x: (statistics.largest_axis_last(x) * moved).sum())(x), x)
 
 
 def test_a_group_is_one_program(make_theta):
