@@ -235,7 +235,8 @@ class Star:
             return jnp.exp(self.exponent_scale * exponent)
 
         inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-        aggmo = sum(stats.momenta) / len(stats.momenta)  # a mean over the axis would be a program of its own on CPU
+        first, second, third = stats.momenta
+        aggmo = (first + second + third) / 3  # a mean over the axis would be a program of its own on CPU
         adam_aggmo = aggmo * inverse_root
         step = self.step_scale * heads["direction"]
         if self.learned_magnitude:
