@@ -167,9 +167,9 @@ def _counted_compilations() -> Iterator[list[float]]:
     """The seconds of every compilation in the meantime."""
     seconds: list[float] = []
 
-    def listen(event: str, duration: float, **rest: Any) -> None:
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
         if event == COMPILED:
-            seconds.append(duration)
+            seconds.append(duration_secs)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:

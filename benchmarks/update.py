@@ -133,7 +133,7 @@ def program(
     started = clock()
     update = jax.jit(optimizer.update, donate_argnums=1).lower(grads, state[0], params).compile()
     taken = clock() - started
-    memory = update.memory_analysis()
+    memory: Any = update.memory_analysis()
 
     def run() -> Any:
         updates, state[0] = update(grads, state[0], params)

@@ -2,8 +2,9 @@
 
 import json
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -46,12 +47,13 @@ def main(args: list[str]) -> None:
     clock = time.process_time if flags.clock == "processor" else time.perf_counter
     cores.use_cores(None)
     console = Console(soft_wrap=True)
-    measures = {
+    measures: dict[Part, Callable[[], Iterable[Any]]] = {
         "meta-training": lambda: meta_training.measure(flags.repeats, clock),
         "update": lambda: update.measure(flags.repeats, flags.most_parameters, clock),
         "metaoptimize": lambda: metaoptimize.measure(flags.repeats, flags.steps),
     }
-    found, targets = {}, []
+    found: dict[str, list[dict[str, Any]]] = {}
+    targets = []
     for part in flags.parts:
         console.print(f"{part}:")
         found[part] = []
