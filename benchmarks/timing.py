@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+Clock = Callable[[], float]
+
 
 class Ratio(NamedTuple):
     """Seconds of one call by those of its floor: median and quartiles over repeats; and the median seconds of each."""
@@ -18,7 +20,7 @@ class Ratio(NamedTuple):
     floor_seconds: float
 
 
-def seconds_of(run: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+def seconds_of(run: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
     """Of one call, until its results are there."""
     started = clock()
     jax.block_until_ready(run())
@@ -26,7 +28,7 @@ def seconds_of(run: Callable[[], Any], clock: Callable[[], float] = time.perf_co
 
 
 def interleaved(
-    runs: dict[str, Callable[[], Any]], floor: str, repeats: int, clock: Callable[[], float] = time.perf_counter
+    runs: dict[str, Callable[[], Any]], floor: str, repeats: int, clock: Clock = time.perf_counter
 ) -> dict[str, Ratio]:
     """Every run but the floor against the floor: `repeats` rounds in which each is called once, after one to warm up.
 

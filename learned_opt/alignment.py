@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt import features
+from learned_opt import features, reductions
 from learned_opt.base import Theta
 from learned_opt.features import time_features
 
@@ -66,13 +66,11 @@ def init_controller(key: jax.Array) -> Theta:
 
 def products(grad: jax.Array, momenta: jax.Array, weight: jax.Array) -> Products:
     """Of a gradient and the three momenta before it, for an inner product weighted by `weight`."""
-    axes = tuple(range(grad.ndim))
-    weighted = momenta * weight
-    return Products(
-        jnp.tensordot(weighted, grad, (tuple(a + 1 for a in axes), axes)),
-        (weighted * momenta).sum(tuple(a + 1 for a in axes)),
-        (jnp.square(grad) * weight).sum(),
-    )
+    weighted = [m * weight for m in momenta]
+    across = [m * grad for m in weighted]
+    own = [w * m for w, m in zip(weighted, momenta, strict=True)]
+    found = reductions.sums((*across, *own, jnp.square(grad) * weight))
+    return Products(jnp.stack(found[:3]), jnp.stack(found[3:6]), found[6])
 
 
 def control(

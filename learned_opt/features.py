@@ -3,10 +3,12 @@
 import functools
 import operator
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from learned_opt.reductions import means
 from learned_opt.statistics import Statistics
 
 PER_PARAMETER = 28
@@ -18,44 +20,61 @@ def time_features(count: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jnp.tanh(count.astype(dtype) / jnp.asarray(TIME_SCALES, dtype) - 1)
 
 
-def parameter_features(grad: jax.Array, param: jax.Array, stats: Statistics, eps: float) -> list[tuple[jax.Array, ...]]:
+class Factor(NamedTuple):
+    """Part of a product. The square is no function of the value, or XLA would keep the value in memory for both."""
+
+    value: jax.Array
+    square: jax.Array
+
+
+def parameter_features(
+    grad: jax.Array, param: jax.Array, stats: Statistics, eps: float, row_means: Any = None
+) -> list[tuple[Factor, ...]]:
     """28 features before normalisation, each as the factors whose product it is; `eps` is added under every root.
 
-    A product broadcasts to the tensor. One that is constant along an axis is kept reduced along it.
+    A product broadcasts to the tensor. One that is constant along an axis is kept reduced along it. `row_means`, the
+    means of `stats.rows` over the largest dimension, are given where only a block of the tensor is seen.
     """
-    inverse_root = jax.lax.rsqrt(stats.second_moment + eps)
-    rows = stats.rows
-    inverse_root_rows = jax.lax.rsqrt(rows + eps)
+    gradient, momenta = _factor(grad), [_factor(m) for m in stats.momenta]
+    inverse_root = _inverse_root(stats.second_moment, eps)
+    rows, inverse_rows = list(stats.rows), [_inverse_root(x, eps) for x in stats.rows]
     if grad.ndim < 2:
-        cols, inverse_root_cols = rows, inverse_root_rows
-        factors: list[tuple[jax.Array, ...]] = [(x,) for x in inverse_root_rows]
+        cols, inverse_cols = rows, inverse_rows
+        factors: list[tuple[Factor, ...]] = [(x,) for x in inverse_rows]
     else:
-        cols = stats.cols
-        inverse_root_cols = jax.lax.rsqrt(cols + eps)
+        cols, inverse_cols = list(stats.cols), [_inverse_root(x, eps) for x in stats.cols]
         # g / sqrt(row / mean(row)) / sqrt(col): the mean over rows turns the outer product into an estimate of g^2
-        mean = rows.mean(-1, keepdims=True)
-        factors = list(zip(inverse_root_rows * jnp.sqrt(mean + eps), inverse_root_cols, strict=True))
+        means = [x.mean(-1, keepdims=True) for x in rows] if row_means is None else row_means
+        relative = [_factor(x.value * jnp.sqrt(mean + eps)) for x, mean in zip(inverse_rows, means, strict=True)]
+        factors = list(zip(relative, inverse_cols, strict=True))
     return [
-        (grad,),
-        (param,),
-        *((m,) for m in stats.momenta),
-        (stats.second_moment,),
-        *((m, inverse_root) for m in stats.momenta),
+        (gradient,),
+        (_factor(param),),
+        *((m,) for m in momenta),
+        (_factor(stats.second_moment),),
+        *((m, inverse_root) for m in momenta),
         (inverse_root,),
-        *((grad, *factor) for factor in factors),
-        *((x,) for group in (rows, cols, inverse_root_rows, inverse_root_cols) for x in group),
-        *((m, *factor) for m, factor in zip(stats.momenta, factors, strict=True)),
+        *((gradient, *factor) for factor in factors),
+        *((_factor(x),) for x in (*rows, *cols)),
+        *((x,) for x in (*inverse_rows, *inverse_cols)),
+        *((m, *factor) for m, factor in zip(momenta, factors, strict=True)),
     ]
 
 
-def inverse_rms(factors: tuple[jax.Array, ...], eps: float) -> jax.Array:
-    """`1 / sqrt(mean(f^2) + eps)` of a feature over the tensor: a scalar, and the same for a feature kept reduced.
-
-    From the squares of the factors: nothing is shared with the feature itself, which XLA would keep in memory for both.
-    """
-    return jax.lax.rsqrt(jnp.mean(product(jnp.square(x) for x in factors)) + eps)
+def inverse_rms(features: list[tuple[Factor, ...]], eps: float) -> jax.Array:
+    """`1 / sqrt(mean(f^2) + eps)` of every feature over the tensor: `[28]`; the same for a feature kept reduced."""
+    squares = [product(factor.square for factor in factors) for factors in features]
+    return jax.lax.rsqrt(means(squares) + eps)
 
 
 def product(factors: Iterable[jax.Array]) -> jax.Array:
     """Of arrays that broadcast together."""
     return functools.reduce(operator.mul, factors)
+
+
+def _factor(x: jax.Array) -> Factor:
+    return Factor(x, jnp.square(x))
+
+
+def _inverse_root(x: jax.Array, eps: float) -> Factor:
+    return Factor(jax.lax.rsqrt(x + eps), 1 / (x + eps))

@@ -1,6 +1,6 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,10 +8,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, statistics
+from learned_opt import alignment, errors, features, kernel, statistics, together
+from learned_opt import network as networks
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
-from learned_opt.statistics import Statistics
+from learned_opt.features import Factor
+from learned_opt.network import Layer
+from learned_opt.statistics import Decays, Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
@@ -152,10 +155,16 @@ class Star:
             count = optax.safe_increment(state.count)
             structure: Any = jax.tree.structure(params)
             grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
-            proposals = [
-                self._propose(theta, grad, param, Statistics(*own), count)
-                for grad, param, *own in zip(grads, leaves, *stats, strict=True)
-            ]
+            moved = (
+                [statistics.largest_axis_last(jnp.asarray(x, working_dtype(p))) for x, p in zip(t, leaves, strict=True)]
+                for t in (grads, leaves)
+            )
+            owned = [Statistics(*own) for own in zip(*stats, strict=True)]
+
+            def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
+                return self._propose(theta, grad, param, own, count)
+
+            proposals = together.each(propose, list(zip(*moved, owned, strict=True)))
             factors: list[Any] = [1.0] * len(leaves)
             aligned = state.alignment
             if self.aligned and leaves:
@@ -170,69 +179,87 @@ class Star:
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
     ) -> Proposal:
-        """For one tensor: its step before any control, and its new statistics."""
-        dtype = working_dtype(param)
-        grad, param = (statistics.largest_axis_last(jnp.asarray(x, dtype)) for x in (grad, param))
+        """For one tensor, its largest dimension last: its step before any control, and its new statistics."""
+        dtype = param.dtype
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
             return Proposal(param, 0.0, zeros, stats)
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
+        if kernel.suits(self, param):
+            return Proposal(*kernel.propose(self, theta["network"], decay, grad, param, stats, count))
+        return Proposal(*self.plain(theta["network"], decay, grad, param, stats, count))
+
+    def plain(
+        self,
+        network: Theta,
+        decay: Decays,
+        grad: jax.Array,
+        param: jax.Array,
+        stats: Statistics,
+        count: jax.Array,
+    ) -> tuple[jax.Array, Any, Any, Statistics]:
+        """What a `Proposal` holds, as XLA makes it."""
         before, stats = stats.momenta, statistics.update(stats, grad, decay)
-        read = statistics.correct_bias(stats, decay, count.astype(dtype)) if self.bias_correction else stats
-        heads = self._heads(theta["network"], grad, param, read, count)
-        step, decayed = self._step(heads, grad, read), self._decay(heads, param)
+        read = statistics.correct_bias(stats, decay, count.astype(grad.dtype)) if self.bias_correction else stats
+        inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
+        scales = features.inverse_rms(inputs, self.feature_eps)
+        layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
+        rms = jnp.sqrt(jnp.mean(jnp.square(self.adam_aggmo(read))) + self.feature_eps)
+        step, decayed = self.outcome(layers, inputs, grad, param, read, rms)
         if not self.aligned:
-            return Proposal(step, decayed, (), stats)
+            return step, decayed, (), stats
         weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
-        return Proposal(step, decayed, alignment.products(grad, before, weight), stats)
+        return step, decayed, alignment.products(grad, before, weight), stats
 
-    def _heads(
-        self, network: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
-    ) -> dict[str, jax.Array]:
-        """The outputs of the MLP, each with the tensor's shape."""
-        dtype = param.dtype
-        layers = [jax.tree.map(lambda x: jnp.asarray(x, dtype), network[f"layer_{i}"]) for i in range(len(network))]
-        inputs = features.parameter_features(grad, param, stats, self.second_moment_eps)
-        scales = jnp.stack([features.inverse_rms(factors, self.feature_eps) for factors in inputs])
-        # Scaling the weights normalises the features without a pass over them; time, being the same for every
-        # parameter, is a bias.
-        weights, time_weights = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
-        biases = layers[0]["biases"] + features.time_features(count, dtype) @ time_weights
-        channels = _dense([features.product(factors) for factors in inputs], weights * scales[:, None], biases)
-        for layer in layers[1:]:
-            channels = _dense([jax.nn.relu(c) for c in channels], layer["weights"], layer["biases"])
-        return dict(zip(self.heads, channels, strict=True))
+    def adam_aggmo(self, stats: Statistics) -> jax.Array:
+        """The nominal direction `adam-aggmo`."""
+        return _mean(stats.momenta) * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
 
-    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics) -> jax.Array:
+    def outcome(
+        self,
+        layers: Sequence[Layer],
+        inputs: list[tuple[Factor, ...]],
+        grad: jax.Array,
+        param: jax.Array,
+        stats: Statistics,
+        rms: jax.Array,
+    ) -> tuple[jax.Array, jax.Array | float]:
+        """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
+
+        `rms` is that of `adam_aggmo` over the tensor.
+        """
+        channels = networks.outputs(layers, [features.product(f.value for f in factors) for factors in inputs])
+        heads = dict(zip(self.heads, channels, strict=True))
+        decayed = (
+            self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
+        )
+        return self._step(heads, grad, stats, rms), decayed
+
+    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
         """The black box and the nominal term: `b + n`."""
 
         def magnitude(head: str, averaged: bool) -> jax.Array:
             exponent = heads[head].mean() if averaged else heads[head]
             return jnp.exp(self.exponent_scale * exponent)
 
-        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-        adam_aggmo = stats.momenta.mean(0) * inverse_root
         step = self.step_scale * heads["direction"]
         if self.learned_magnitude:
             step = step * magnitude("magnitude", self.average_magnitude)
         if self.preconditioner == "second-moment":
             step = step * jax.lax.rsqrt(stats.second_moment + self.preconditioner_eps)
         elif self.preconditioner == "rms":
-            step = step * jnp.sqrt(jnp.mean(jnp.square(adam_aggmo)) + self.feature_eps)
+            step = step * rms
         if self.nominal == "none":
             return step
+        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
         direction = {
             "sgd": grad,
             "momentum": stats.momenta[0],
-            "aggmo": stats.momenta.mean(0),
+            "aggmo": _mean(stats.momenta),
             "adam": stats.momenta[0] * inverse_root,
-            "adam-aggmo": adam_aggmo,
+            "adam-aggmo": self.adam_aggmo(stats),
         }[self.nominal]
         return step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
-
-    def _decay(self, heads: dict[str, jax.Array], param: jax.Array) -> jax.Array | float:
-        """What of the parameter is removed: `(1 - r) p`."""
-        return self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -242,6 +269,12 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _mean(momenta: jax.Array) -> jax.Array:
+    """A sum, as a mean over the axis would be a program of its own on CPU."""
+    first, second, third = momenta
+    return (first + second + third) / 3
 
 
 def _controlled(
@@ -271,24 +304,3 @@ def _rms(tensor: jax.Array, dtype: jnp.dtype) -> jax.Array:
 def _transpose(structure: Any, stats: list[Statistics]) -> Statistics:
     """From the statistics of every tensor to `Statistics` of trees with that structure."""
     return Statistics(*(structure.unflatten([getattr(s, name) for s in stats]) for name in Statistics._fields))
-
-
-def _dense(channels: list[jax.Array], weights: jax.Array, biases: jax.Array) -> list[jax.Array]:
-    """A linear layer over a list of arrays that broadcast together, element by element.
-
-    A product of matrices this thin is slower, and needs its inputs in memory: written out, XLA fuses all layers into
-    one pass over the tensor.
-    """
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for k, channel in enumerate(channels):
-        by_shape.setdefault(channel.shape, []).append(k)
-    # The smallest first: sums kept reduced are added up before they are broadcast.
-    groups = [by_shape[shape] for shape in sorted(by_shape, key=math.prod)]
-
-    def output(j: int) -> jax.Array:
-        total = biases[j]
-        for ks in groups:
-            total = total + sum(weights[k, j] * channels[k] for k in ks)
-        return total
-
-    return [output(j) for j in range(len(biases))]

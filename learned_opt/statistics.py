@@ -10,6 +10,7 @@ SECOND_MOMENT_DECAY = 0.999
 FACTORED_DECAYS = (0.9, 0.99, 0.999)
 LARGEST_DECAY = 1 - 1e-6  # float32 must still tell 1 - decay^t from zero
 FACTORED_EPS = 1e-30  # Adafactor's epsilon_1
+LARGE, STRIP = 2**18, 64  # elements of a matrix that is transposed by strips, and the most lines of a strip
 
 
 class Statistics(NamedTuple):
@@ -54,12 +55,28 @@ def decays(theta: dict[str, jax.Array]) -> Decays:
 
 def largest_axis_last(tensor: jax.Array) -> jax.Array:
     """The layout everything else here expects: the largest dimension last, so that loops over it vectorise."""
-    return jnp.moveaxis(tensor, _largest_axis(tensor.shape), -1) if tensor.ndim > 1 else tensor
+    return _moved(tensor, _largest_axis(tensor.shape), -1) if tensor.ndim > 1 else tensor
 
 
 def restore_axes(tensor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Undoes `largest_axis_last` for a tensor that had this shape."""
-    return jnp.moveaxis(tensor, -1, _largest_axis(shape)) if tensor.ndim > 1 else tensor
+    return _moved(tensor, -1, _largest_axis(shape)) if tensor.ndim > 1 else tensor
+
+
+def _moved(tensor: jax.Array, source: int, destination: int) -> jax.Array:
+    """`jnp.moveaxis`; of a large matrix by strips, in a loop, so that the result is in memory.
+
+    XLA would otherwise read the matrix across its lines wherever it is used, several times as slowly as a whole update.
+    """
+    rows = max((n for n in range(1, STRIP + 1) if tensor.shape[0] % n == 0), default=1)
+    if tensor.ndim != 2 or source % 2 == destination % 2 or tensor.size <= LARGE or rows < STRIP // 4:
+        return jnp.moveaxis(tensor, source, destination)
+
+    def strip(i: jax.Array, result: jax.Array) -> jax.Array:
+        block = jax.lax.dynamic_slice_in_dim(tensor, i * rows, rows)
+        return jax.lax.dynamic_update_slice_in_dim(result, block.T, i * rows, 1)
+
+    return jax.lax.fori_loop(0, tensor.shape[0] // rows, strip, jnp.zeros(tensor.shape[::-1], tensor.dtype))
 
 
 def _largest_axis(shape: tuple[int, ...]) -> int:
@@ -85,21 +102,25 @@ def init(param: jax.Array, dtype: jnp.dtype) -> Statistics:
 
 def update(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
     """One step of every average."""
+    momenta = _average(stats.momenta, grad, decay.momenta)
+    second_moment = _average(stats.second_moment, jnp.square(grad), decay.second_moment)
+    return update_factored(stats, grad, decay)._replace(momenta=momenta, second_moment=second_moment)
+
+
+def update_factored(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
+    """One step of the averages over rows and columns alone."""
     axis = second_axis(grad.shape)
-    square = jnp.square(grad)
-
-    def average(old: Any, new: jax.Array, rate: jax.Array) -> jax.Array:
-        rate = rate.reshape(rate.shape + (1,) * new.ndim)
-        return rate * old + (1 - rate) * new
-
-    momenta = average(stats.momenta, grad, decay.momenta)
-    second_moment = average(stats.second_moment, square, decay.second_moment)
-    square = square + FACTORED_EPS
+    square = jnp.square(grad) + FACTORED_EPS
     if axis is None:
-        return Statistics(momenta, second_moment, average(stats.rows, square, decay.factored), stats.cols)
-    rows = average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
-    cols = average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
-    return Statistics(momenta, second_moment, rows, cols)
+        return stats._replace(rows=_average(stats.rows, square, decay.factored))
+    rows = _average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
+    cols = _average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
+    return stats._replace(rows=rows, cols=cols)
+
+
+def _average(old: Any, new: jax.Array, rate: jax.Array) -> jax.Array:
+    rate = rate.reshape(rate.shape + (1,) * new.ndim)
+    return rate * old + (1 - rate) * new
 
 
 def correct_bias(stats: Statistics, decay: Decays, count: jax.Array) -> Statistics:

@@ -1,43 +1,70 @@
 """`learned-opt speed`."""
 
 import json
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from rich.console import Console
 
-from learned_opt.benchmarks import metaoptimize
+from learned_opt.benchmarks import meta_training, metaoptimize, update
 from learned_opt.cli import parse
+from learned_opt.commands import cores
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.provenance import provenance
+
+Part = Literal["meta-training", "update", "metaoptimize"]
 
 
 @dataclass(frozen=True)
 class SpeedFlags:
-    """Cost per step, each beside its floor in one run; the last line is one JSON object. Exit status 1 past a limit."""
+    """Throughput and cost per step, each beside its floor in one run. Exit status 1 past a limit.
 
-    repeats: int = 100
+    The last line is one JSON object.
+    """
+
+    repeats: int = 50
     """Rounds, in each of which everything is timed once."""
     steps: int = 5
-    """Training steps timed at once: few, so that what else the machine does meets all of a round alike."""
+    """Training steps with metaoptimize timed at once: few, so that what else the machine does meets all alike."""
+    parts: tuple[Part, ...] = ("meta-training", "update", "metaoptimize")
+    """What to measure."""
+    clock: Literal["wall", "processor"] = "wall"
+    """Time of the processor, all threads, leaves out the turns that other processes take, and what threads wait."""
+    most_parameters: int = 10_000_000
+    """Leave out larger trees."""
 
 
 def main(args: list[str]) -> None:
     """Measures and prints."""
     flags = parse("speed", SpeedFlags, args)
-    for name in ("repeats", "steps"):
+    for name in ("repeats", "steps", "most_parameters"):
         if getattr(flags, name) < 1:
-            raise UsageError(f"--{name} was given {getattr(flags, name)}: a number from 1 is accepted")
+            raise UsageError(
+                f"--{name.replace('_', '-')} was given {getattr(flags, name)}: a number from 1 is accepted"
+            )
+    clock = time.process_time if flags.clock == "processor" else time.perf_counter
+    cores.use_cores(None)
     console = Console(soft_wrap=True)
-    found = list(metaoptimize.measure(flags.repeats, flags.steps))
-    console.print(f"processor time of a step by that of plain AdamW, 1M-weight MLP, batch {metaoptimize.BATCH}")
-    for row in found:
-        word = "pass" if row.passed else "FAIL"
-        console.print(
-            f"{word}  {row.name}: {row.ratio:.3f} (quartiles {row.lower:.3f}, {row.upper:.3f}; at most {row.limit:g}); "
-            f"{row.step_seconds * 1e3:.2f} ms against {row.floor_seconds * 1e3:.2f} ms",
-            highlight=False,
-        )
-    passed = all(row.passed for row in found)
-    print(json.dumps({**provenance(), "passed": passed, "metaoptimize": [row._asdict() for row in found]}))
+    measures: dict[Part, Callable[[], Iterable[Any]]] = {
+        "meta-training": lambda: meta_training.measure(flags.repeats, clock),
+        "update": lambda: update.measure(flags.repeats, flags.most_parameters, clock),
+        "metaoptimize": lambda: metaoptimize.measure(flags.repeats, flags.steps),
+    }
+    found: dict[str, list[dict[str, Any]]] = {}
+    targets = []
+    for part in flags.parts:
+        console.print(f"{part}:")
+        found[part] = []
+        for row in measures[part]():
+            for target in row.targets():
+                console.print(target.line(), highlight=False)
+                targets.append(target)
+            console.print(row.line(), highlight=False)
+            found[part].append(row._asdict())
+    passed = all(target.passed for target in targets)
+    listed = [{**target._asdict(), "passed": target.passed} for target in targets]
+    print(json.dumps({**provenance(), "passed": passed, "targets": listed, **found}))
     if not passed:
         raise SystemExit(1)

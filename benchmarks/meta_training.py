@@ -1,0 +1,178 @@
+"""What meta-training costs: against SGD in STAR's place, outside the unrolls, on one device and on all."""
+
+import contextlib
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from learned_opt import StepSize, registry
+from learned_opt.base import LearnedOptimizer
+from learned_opt.benchmarks.target import Target
+from learned_opt.benchmarks.timing import Clock, interleaved
+from learned_opt.meta_train.config import Config
+from learned_opt.meta_train.metrics import MetricsWriter
+from learned_opt.meta_train.parallel import AXIS, Component, OuterSteps
+from learned_opt.meta_train.pes import PES
+from learned_opt.meta_train.presets import quickstart
+from learned_opt.meta_train.trainer import devices
+from learned_opt.meta_train.unroll import Unroller
+from learned_opt.tasks import registry as task_registry
+
+COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+class Throughput(NamedTuple):
+    """Of the preset `quickstart`, in seconds of the clock given; shares and ratios are medians over rounds.
+
+    steps_per_second: inner steps, of all particles and members. floor_share: that, by SGD's. outside_share: of an outer
+    step, what is not unrolls. devices_ratio: one device's seconds by those of all. compile_seconds: the first outer
+    step and the start of all particles. peak_bytes: of the process so far, whatever it did before.
+    """
+
+    devices: int
+    steps_per_second: float
+    floor_steps_per_second: float
+    floor_share: float
+    outside_share: float
+    devices_ratio: float | None
+    compile_seconds: float
+    recompilations: int
+    peak_bytes: int
+
+    def targets(self) -> list[Target]:
+        """All that has a limit."""
+        many = (
+            []
+            if self.devices_ratio is None
+            else [Target(f"{self.devices} devices by one", self.devices_ratio, 0.85 * self.devices, True)]
+        )
+        rates = f"{self.steps_per_second:,.0f} against {self.floor_steps_per_second:,.0f} inner steps/s"
+        return [
+            Target("meta-training by its SGD floor", self.floor_share, 0.5, True, rates),
+            Target("share of an outer step outside the unrolls", self.outside_share, 0.1),
+            *many,
+            Target("seconds to compile quickstart", self.compile_seconds, 15),
+            Target("programs compiled after the first outer step", self.recompilations, 0),
+        ]
+
+    def line(self) -> str:
+        """For the screen."""
+        return f"      peak memory of the process {self.peak_bytes / 2**20:,.0f} MiB"
+
+
+class Training:
+    """Outer steps of a configuration with any optimizer in the place of its own."""
+
+    def __init__(
+        self, config: Config, optimizer: LearnedOptimizer, count: int | None = None, clock: Clock = time.perf_counter
+    ) -> None:
+        """On `count` devices, or all. Compiles, and takes the first outer step."""
+        theta = optimizer.init(jax.random.key(config.seed))
+        self.unroller = Unroller(
+            family=task_registry.family(config.tasks[0]),
+            optimizer=optimizer,
+            objective=config.objective(),
+            truncation=config.truncation,
+            horizons=config.horizons(),
+        )
+        self.perturbation = config.perturbation(theta)
+        component = Component(PES(unroller=self.unroller, perturbation=self.perturbation), config.particles)
+        self.steps = OuterSteps([component], config.outer_optimizer(), devices(count, config.particles))
+        self.key = jax.random.key(1)
+        started = clock()
+        self.outer = self.steps.init_outer(theta)
+        self.states = self.steps.init(self.key, self.outer.theta)
+        self.step()
+        self.first_seconds = clock() - started
+
+    def step(self) -> dict[str, Any]:
+        """One outer step, its metrics on the host."""
+        self.outer, self.states, metrics = self.steps.step(self.outer, self.states, self.key)
+        return jax.device_get(metrics)
+
+    def unrolls(self) -> Callable[[], Any]:
+        """Only the unrolls of such a step, each time from where the last one ended."""
+        (state,) = self.states
+        problem, pair = jax.tree.map(lambda x: x.copy(), (state.problem, state.pair))
+        thetas = self.perturbation.members(self.outer.theta, jax.tree.map(jax.numpy.zeros_like, self.outer.theta))
+
+        def on_device(thetas: Any, problem: Any, pair: Any, keys: jax.Array) -> Any:
+            def one(problem: Any, pair: Any, key: jax.Array) -> Any:
+                end = self.perturbation.unroll(self.unroller, thetas, problem, pair, jax.random.wrap_key_data(key))
+                return end.inner, end.tally
+
+            return jax.vmap(one)(problem, pair, keys)
+
+        program = jax.pmap(on_device, AXIS, in_axes=(None, 0, 0, 0), devices=self.steps.devices, donate_argnums=2)
+        keys = jax.random.key_data(jax.random.split(self.key, jax.tree.leaves(problem)[0].shape[:2]))
+        arguments = self.steps.replicate(thetas), problem, keys
+        inner = [pair]
+
+        def run() -> Any:
+            inner[0], tally = program(arguments[0], arguments[1], inner[0], arguments[2])
+            return tally
+
+        return run
+
+
+def measure(repeats: int, clock: Clock, config: Config | None = None) -> Iterator[Throughput]:
+    """One row. Devices are compared on the wall's clock, as they work at the same time."""
+    config = config or quickstart()
+    ours = Training(config, registry.make(config.optimizer, config.optimizer_options), clock=clock)
+    floor = Training(config, StepSize(start=0.01))
+    count = len(ours.steps.devices)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        writer = stack.enter_context(contextlib.closing(MetricsWriter(Path(folder), 0)))
+
+        def outer_step(training: Training) -> Callable[[], Any]:
+            def run() -> None:
+                metrics = training.step()
+                writer.write(0, {name: float(np.mean(value)) for name, value in metrics.items()})
+
+            return run
+
+        runs = {"star": outer_step(ours), "floor": outer_step(floor), "unrolls": ours.unrolls()}
+        jax.block_until_ready([run() for run in runs.values()])
+        with _counted_compilations() as compilations:
+            found = interleaved(runs, "star", repeats, clock)
+        devices_ratio = None
+        if count > 1:
+            both = {"all": runs["star"], "alone": outer_step(Training(config, ours.unroller.optimizer, 1))}
+            devices_ratio = interleaved(both, "all", repeats)["alone"].median
+    steps = 2 * config.particles * config.truncation
+    seconds = found["floor"].floor_seconds
+    yield Throughput(
+        devices=count,
+        steps_per_second=steps / seconds,
+        floor_steps_per_second=steps / found["floor"].seconds,
+        floor_share=found["floor"].median,
+        outside_share=1 - found["unrolls"].median,
+        devices_ratio=devices_ratio,
+        compile_seconds=ours.first_seconds - seconds,
+        recompilations=len(compilations),
+        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+    )
+
+
+@contextlib.contextmanager
+def _counted_compilations() -> Iterator[list[float]]:
+    """The seconds of every compilation in the meantime."""
+    seconds: list[float] = []
+
+    def listen(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == COMPILED:
+            seconds.append(duration_secs)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield seconds
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)

@@ -1,0 +1,58 @@
+"""STAR's network, shared by all parameters: element by element, so that it fuses with what comes before and after."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from learned_opt.base import Theta
+
+
+class Layer(NamedTuple):
+    """Weights `[inputs, outputs]` and biases `[outputs]`: arrays, or arrays of scalars within a kernel."""
+
+    weights: Any
+    biases: Any
+
+
+def folded(network: Theta, scales: jax.Array, time: jax.Array) -> list[Layer]:
+    """The layers, the first with its inputs' scales folded into the weights, and time into the biases.
+
+    Scaling the weights normalises the features without a pass over them; time, being the same for every parameter,
+    is a bias.
+    """
+    layers = [jax.tree.map(lambda x: jnp.asarray(x, scales.dtype), network[f"layer_{i}"]) for i in range(len(network))]
+    weights, time_weights = jnp.split(layers[0]["weights"], [scales.size])
+    first = Layer(weights * scales[:, None], layers[0]["biases"] + time @ time_weights)
+    return [first, *(Layer(layer["weights"], layer["biases"]) for layer in layers[1:])]
+
+
+def outputs(layers: Sequence[Layer], channels: list[jax.Array]) -> list[jax.Array]:
+    """Of all parameters, from a list of features that broadcast together."""
+    channels = _dense(channels, layers[0])
+    for layer in layers[1:]:
+        channels = _dense([jax.nn.relu(c) for c in channels], layer)
+    return channels
+
+
+def _dense(channels: list[jax.Array], layer: Layer) -> list[jax.Array]:
+    """A linear layer over a list of arrays that broadcast together, element by element.
+
+    A product of matrices this thin is slower, and needs its inputs in memory: written out, XLA fuses all layers into
+    one pass over the tensor.
+    """
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for k, channel in enumerate(channels):
+        by_shape.setdefault(channel.shape, []).append(k)
+    # The smallest first: sums kept reduced are added up before they are broadcast.
+    groups = [by_shape[shape] for shape in sorted(by_shape, key=math.prod)]
+
+    def output(j: int) -> jax.Array:
+        total = layer.biases[j]
+        for ks in groups:
+            total = total + sum(layer.weights[k, j] * channels[k] for k in ks)
+        return total
+
+    return [output(j) for j in range(len(layer.biases))]
