@@ -82,7 +82,6 @@ def star() -> Config:
             "weight_decay": 0.0,
         },
         tasks=BREADTH,
-        aggregate="mean-log",
         normalise=True,
         loss_clip=2.0,
         normalise_gradients=True,
