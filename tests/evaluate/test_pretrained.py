@@ -1,5 +1,8 @@
 """The shipped weights do what their card and the README say."""
 
+import dataclasses
+import json
+
 import jax
 import numpy as np
 import pytest
@@ -9,6 +12,10 @@ from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.evaluate import benchmark, contenders, suites
 from learned_opt.evaluate.suites import Suite
+from learned_opt.meta_train import presets
+from learned_opt.tasks import registry
+
+STAR = "b7a40b4e327c957d1224fb3eb3c5e47c0ed51914f1167b8b39c843ca50db2fdc"
 
 
 def test_digits_says_what_it_is_and_is_not():
@@ -50,3 +57,23 @@ def test_digits_beats_the_best_of_15_rates_at_every_horizon():
     for horizon in found.horizons:
         assert found.ratio("digits", horizon) < 1
         assert found.divergence_rate("digits", horizon) == 0
+
+
+def test_star_is_what_its_card_says():
+    """Weights, the hash that `card.json` states and a check on reading holds, and the recipe of the preset."""
+    _, theta, card = load_learned_optimizer("star")
+    assert card["sha256"] == artifact.sha256(theta) == STAR
+    recipe = json.loads(json.dumps(dataclasses.asdict(presets.star())))
+    assert {name: recipe[name] for name in card["config"] if name != "devices"} == {
+        name: value for name, value in card["config"].items() if name != "devices"
+    }
+    assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 432
+
+
+@pytest.mark.parametrize(("task", "share"), [("iris-linear", 0.5), ("diabetes-mlp", 0.85)])
+def test_star_beats_adam_at_its_default_in_200_steps(task, share):
+    """On tasks of data sets that it never saw, with other keys than the report's."""
+    suite = Suite("one", "", lambda: {task: registry.family(task)})
+    found = benchmark.run(suite, [contenders.parse("star")], seeds=2, horizons=(200,), key=jax.random.key(99))
+    assert found.divergence_rate("star", 200) == 0
+    assert found.arithmetic_mean("star", 200) < share * found.arithmetic_mean("adam", 200)
