@@ -69,7 +69,10 @@ def mixture() -> Config:
 def star() -> Config:
     """STAR with a controller of step sizes, on nine families: the weights shipped as `star`.
 
-    Command: `learned-opt train star --no-compare`.
+    Command: `learned-opt train star --no-compare`. Time: 30 minutes of one CPU core that others used as well.
+    Result: on the suite `validation`, against Adam with the best of 15 rates for each task, training loss ratios of
+    1.13 and 0.88 after 200 and 2000 steps, validation loss 1.10 and 0.92; no run diverged. By the mean of logarithms,
+    `--aggregate mean-log`: 1.08 and 1.05, 0.86 and 0.40. On tasks that it never saw: docs/star.md.
     """
     return Config(
         preset="star",
