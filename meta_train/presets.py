@@ -102,8 +102,8 @@ def finetune() -> Config:
     """From the weights shipped as `star`, or others, on to a task of one's own: small outer steps, one family.
 
     Command: `learned-opt train finetune --tasks NAME`. Time: 46 seconds of meta-training on 2 CPU cores for
-    breast_cancer-mlp, and 18 of comparison. Result: there, with `--measured-on valid --learning-rate 1e-3`, the ratio to
-    tuned Adam goes from 1.26 to 1.39 in training loss and from 1.97 to 3.55 in validation loss.
+    breast_cancer-mlp, and 18 of comparison. Result: there, with `--measured-on valid --learning-rate 1e-3`, the ratio
+    to tuned Adam goes from 1.26 to 1.39 in training loss and from 1.97 to 3.55 in validation loss.
     """
     return dataclasses.replace(
         star(),
