@@ -45,7 +45,8 @@ def main(args: list[str]) -> None:
                 f"--{name.replace('_', '-')} was given {getattr(flags, name)}: a number from 1 is accepted"
             )
     clock = time.process_time if flags.clock == "processor" else time.perf_counter
-    cores.use_cores(None)
+    if "meta-training" in flags.parts:  # on one device and on all; the others are measured as users run them
+        cores.use_cores(None)
     console = Console(soft_wrap=True)
     measures: dict[Part, Callable[[], Iterable[Any]]] = {
         "meta-training": lambda: meta_training.measure(flags.repeats, clock),

@@ -9,6 +9,13 @@ import pytest
 from learned_opt import cli
 from learned_opt.benchmarks import timing
 from learned_opt.benchmarks.target import Target
+from learned_opt.commands import cores
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Devices have been looked at already."""
+    monkeypatch.setattr(cores, "use_cores", lambda devices: None)
 
 
 def test_ratios_are_against_the_floor_of_the_same_round() -> None:

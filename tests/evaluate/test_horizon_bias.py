@@ -55,7 +55,7 @@ def test_an_edge_is_said() -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["quikstart"], "unknown run or preset 'quikstart': did you mean quickstart?"),
+        (["quikstart"], "unknown run or preset 'quikstart': did you mean quickstart or star?"),
         (["quickstart", "--seeds", "1"], "--seeds was given 1: a number from 2 is accepted"),
     ],
 )
