@@ -71,7 +71,8 @@ def _fast() -> dict[str, TaskFamily]:
     return {f"{name}-mlp-grey": Supervised(datasets.load(name, size=8, grey=True)) for name in names}
 
 
-def _named(names: tuple[str, ...]) -> dict[str, TaskFamily]:
+def named(names: tuple[str, ...]) -> dict[str, TaskFamily]:
+    """The families called so."""
     return {name: registry.family(name) for name in names}
 
 
@@ -142,37 +143,37 @@ SUITES = {
         Suite(
             "in-distribution",
             "the families of the preset mixture; tasks, weights and batches are new",
-            functools.partial(_named, MIXTURE),
+            functools.partial(named, MIXTURE),
             (200, 1000),
         ),
         Suite(
             "validation",
             "families that recipes are chosen by: in no meta-training, and in no suite that results are reported on",
-            functools.partial(_named, VALIDATION),
+            functools.partial(named, VALIDATION),
             (200, 2000),
         ),
         Suite(
             "ood-small",
             f"{len(OOD_SMALL)} tasks, {UNSEEN}",
-            functools.partial(_named, OOD_SMALL),
+            functools.partial(named, OOD_SMALL),
             (200, 1000),
         ),
         Suite(
             "ood",
             f"{len(OOD)} tasks, {UNSEEN}; wider, deeper, language, equations, a graph, control",
-            functools.partial(_named, OOD),
+            functools.partial(named, OOD),
             (200, 2000),
         ),
         Suite(
             "ood-long",
             f"{len(OOD_LONG)} tasks of ood for ten times the longest horizon of the preset mixture",
-            functools.partial(_named, OOD_LONG),
+            functools.partial(named, OOD_LONG),
             (2000, 20_000),
         ),
         Suite(
             "ood-images",
             f"{len(OOD_IMAGES)} tasks on mnist, fashion_mnist, cifar10 and sotu, {UNSEEN}; all four must be prepared",
-            functools.partial(_named, OOD_IMAGES),
+            functools.partial(named, OOD_IMAGES),
             (200, 1000),
         ),
         Suite("fast", "the field's four: MLPs on 8x8 grey MNIST, Fashion-MNIST and CIFAR-10, and on digits", _fast),

@@ -1,6 +1,7 @@
 """`learned-opt train`."""
 
 import dataclasses
+import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from learned_opt.cli import parse, stop
 from learned_opt.commands import cores
 from learned_opt.commands.benchmark import BenchmarkFlags, score
 from learned_opt.errors import UsageError
-from learned_opt.evaluate import contenders
+from learned_opt.evaluate import contenders, suites
 from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.fds import FDSTrainer
@@ -25,8 +26,6 @@ from learned_opt.meta_train.interrupt import Interrupted
 from learned_opt.meta_train.presets import preset
 from learned_opt.meta_train.start import start_from
 from learned_opt.meta_train.trainer import MetaTrainer
-from learned_opt.tasks import registry as task_registry
-from learned_opt.tasks.base import TaskFamily
 
 
 @dataclass(frozen=True)
@@ -112,11 +111,8 @@ def meta_train(name: str, default: Config, rest: list[str]) -> None:
 
 def _own_tasks(config: Config) -> Suite:
     """The families meta-trained on, with new tasks, weights and batches: what matters where a theta is fine-tuned."""
-
-    def make() -> dict[str, TaskFamily]:
-        return {name: task_registry.family(name) for name in config.tasks}
-
     longest = config.max_horizon
+    make = functools.partial(suites.named, config.tasks)
     return Suite("own", "the families meta-trained on", make, (max(longest // 10, 1), longest))
 
 
