@@ -6,6 +6,7 @@ gradient still points the way of the last ones can. It is the signal of hypergra
 controller in place of a hand-set rate.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -66,11 +67,20 @@ def init_controller(key: jax.Array) -> Theta:
 
 def products(grad: jax.Array, momenta: jax.Array, weight: jax.Array) -> Products:
     """Of a gradient and the three momenta before it, for an inner product weighted by `weight`."""
+    return gathered(reductions.sums(tuple(terms(grad, list(momenta), weight))))
+
+
+def terms(grad: jax.Array, momenta: list[jax.Array], weight: jax.Array) -> list[jax.Array]:
+    """What is summed over a tensor for each of its seven products, in the order of `gathered`."""
     weighted = [m * weight for m in momenta]
     across = [m * grad for m in weighted]
     own = [w * m for w, m in zip(weighted, momenta, strict=True)]
-    found = reductions.sums((*across, *own, jnp.square(grad) * weight))
-    return Products(jnp.stack(found[:3]), jnp.stack(found[3:6]), found[6])
+    return [*across, *own, jnp.square(grad) * weight]
+
+
+def gathered(sums: Sequence[jax.Array] | jax.Array) -> Products:
+    """From the sums of `terms`."""
+    return Products(jnp.stack(sums[:3]), jnp.stack(sums[3:6]), sums[6])
 
 
 def control(

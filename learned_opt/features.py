@@ -63,8 +63,12 @@ def parameter_features(
 
 def inverse_rms(features: list[tuple[Factor, ...]], eps: float) -> jax.Array:
     """`1 / sqrt(mean(f^2) + eps)` of every feature over the tensor: `[28]`; the same for a feature kept reduced."""
-    squares = [product(factor.square for factor in factors) for factors in features]
-    return jax.lax.rsqrt(means(squares) + eps)
+    return jax.lax.rsqrt(means(squares(features)) + eps)
+
+
+def squares(features: list[tuple[Factor, ...]]) -> list[jax.Array]:
+    """Of every feature, from the squares of its factors."""
+    return [product(factor.square for factor in factors) for factors in features]
 
 
 def product(factors: Iterable[jax.Array]) -> jax.Array:

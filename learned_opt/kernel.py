@@ -98,7 +98,8 @@ def fused(
     sizes = (shape[second], shape[-1])
     inputs = (g, p, m, v, *reduced)
     m, v, sums = _call(functools.partial(_first, star, sizes), rates, inputs, (m, v), True, interpret)
-    means = sums.sum((0, 1, 2)) / grad.size
+    totals = sums.sum((0, 1, 2))
+    means = totals[: FEATURES + 1] / grad.size
     scales = jax.lax.rsqrt(means[:FEATURES] + star.feature_eps)
     layers = network.folded(theta, scales, features.time_features(count, grad.dtype))
     rms = jnp.sqrt(means[FEATURES] + star.feature_eps)
@@ -108,10 +109,7 @@ def fused(
     inputs = (g, p, m, v, *reduced)
     step, *decayed = _call(functools.partial(_second, star, shapes), flat, inputs, outputs, False, interpret)
     stats = Statistics(restored(m), restored(v), factored.rows, factored.cols)
-    products: Any = ()
-    if star.aligned:
-        products = alignment.Products(*jnp.split(means[FEATURES + 1 :] * grad.size, [3, 6]))
-        products = products._replace(gradient=products.gradient[0])
+    products = alignment.gathered(totals[FEATURES + 1 :]) if star.aligned else ()
     return restored(step), restored(*decayed) if decayed else 0.0, products, stats
 
 
@@ -141,9 +139,7 @@ def _first(star: "Star", sizes: tuple[int, int], rates_ref: Any, *refs: Any) -> 
     stats, means = _block(rates, momenta, v, reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
     weight = jax.lax.rsqrt(stats.second_moment + star.second_moment_eps)
-    summed = [features.product(factor.square for factor in factors) for factors in inputs]
-    summed.append(jnp.square(star.adam_aggmo(stats)))
-    summed += [x * grad * weight for x in before] + [x * x * weight for x in before] + [grad * grad * weight]
+    summed = [*features.squares(inputs), jnp.square(star.adam_aggmo(stats)), *alignment.terms(grad, before, weight)]
     inside = jnp.ones(grad.shape, bool)
     for axis, size in enumerate(sizes):
         index = jax.lax.broadcasted_iota(jnp.int32, grad.shape, axis)
