@@ -35,7 +35,7 @@ Result = tuple[jax.Array, Any, Any, Statistics]
 
 def suits(star: "Star", param: jax.Array) -> bool:
     """Whether the kernels can do it: matrices of float32, large enough, with heads that are not averaged."""
-    averaged = star.average_magnitude or star.average_nominal_magnitude
+    averaged = star.average_magnitude or star.average_nominal_magnitude or star.normalised
     return param.ndim > 1 and param.size >= SMALLEST and param.dtype == jnp.float32 and not averaged
 
 

@@ -18,6 +18,7 @@ from learned_opt.statistics import Decays, Statistics
 
 Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
 Preconditioner = Literal["none", "second-moment", "rms"]
+SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero must move too
 
 
 class StarState(NamedTuple):
@@ -56,21 +57,23 @@ class Star:
         decay      r = 1 - weight_decay * exp(exponent_scale * a_r)
         p'         = r p - (b + n) * f
 
-    with N the nominal direction, P the output preconditioner and f = 1, or the factor of the tensor by which the
-    controller of `learned_opt.alignment` lengthens and shortens steps. The third stabiliser of the paper, weight decay
-    on the meta-parameters, belongs to meta-training. Statistics are bias-corrected, which the published code does not
-    do: the first steps are better with it.
+    with N the nominal direction, P the output preconditioner and f the factor of the tensor: 1, unless `relative` or
+    `aligned`. The third stabiliser of the paper, weight decay on the meta-parameters, belongs to meta-training.
+    Statistics are bias-corrected, which the published code does not do: the first steps are better with it.
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
         preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of
             the Adam-AggMo direction, which keeps the black box in proportion to the nominal term; `none`: 1.
+        normalised: whether d is divided by its root mean square over the tensor (Celo2, arXiv 2602.19142).
         learned_magnitude: whether the black box has the head a.
         average_magnitude: whether a is averaged over its tensor.
         average_nominal_magnitude: whether a_n is averaged over its tensor.
         weight_decay: at most this share of a parameter is removed in one step (at exp(.) = 1); 0 removes the head.
-        aligned: whether a controller, 230 meta-parameters more, moves the step size of each tensor with the alignment
-            of its gradients. Not in the paper; step sizes then tune themselves, from any scale.
+        relative: whether f has the root mean square of the tensor, at least 0.01, as in Adafactor (arXiv 1804.04235).
+        aligned: whether f has the step size of the tensor, which the controller of `learned_opt.alignment`, 230
+            meta-parameters more, moves with the alignment of gradients. Not in the paper; step sizes then tune
+            themselves, from any scale.
         bias_correction: divide every running average by `1 - decay^t`.
         hidden: widths of the hidden layers.
         step_scale, nominal_scale, exponent_scale: published values, 1e-3 each.
@@ -83,10 +86,12 @@ class Star:
 
     nominal: Nominal = "adam-aggmo"
     preconditioner: Preconditioner = "second-moment"
+    normalised: bool = False
     learned_magnitude: bool = True
     average_magnitude: bool = False
     average_nominal_magnitude: bool = False
     weight_decay: float = 1e-5
+    relative: bool = False
     aligned: bool = False
     bias_correction: bool = True
     hidden: tuple[int, ...] = (4, 4)
@@ -127,11 +132,12 @@ class Star:
             for i, k in enumerate(keys)
         }
         theta = {"network": network, "decays": statistics.init_decays()}
-        return (
-            theta | {"controller": alignment.init_controller(jax.random.fold_in(key, len(sizes)))}
-            if self.aligned
-            else theta
-        )
+        if not self.aligned:
+            return theta
+        # A random black box hides from the controller what its steps do: it starts as the nominal term alone.
+        last = f"layer_{len(keys) - 1}"
+        network[last] = jax.tree.map(jnp.zeros_like, network[last])
+        return theta | {"controller": alignment.init_controller(jax.random.fold_in(key, len(sizes)))}
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:
         """The optimizer. Its `update` needs `params`; statistics are kept in float32 or wider."""
@@ -165,16 +171,29 @@ class Star:
                 return self._propose(theta, grad, param, own, count)
 
             proposals = together.each(propose, list(zip(*moved, owned, strict=True)))
-            factors: list[Any] = [1.0] * len(leaves)
-            aligned = state.alignment
-            if self.aligned and leaves:
-                factors, aligned = _controlled(theta["controller"], state.alignment, leaves, proposals, count)
+            factors, aligned = self._factors(theta, state.alignment, leaves, proposals, count)
             return (
                 structure.unflatten(map(_finish, leaves, proposals, factors)),
                 StarState(count, _transpose(structure, [p.statistics for p in proposals]), aligned),
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
+
+    def _factors(
+        self, theta: Theta, state: Any, params: list[jax.Array], proposals: list[Proposal], count: jax.Array
+    ) -> tuple[list[Any], Any]:
+        """f of every tensor, and the new state of the controller."""
+        if not (params and (self.relative or self.aligned)):
+            return [1.0] * len(params), state
+        dtype = jnp.result_type(jnp.float32, *map(working_dtype, params))
+        sizes = jnp.stack([_rms(p, dtype) for p in params])
+        factors = jnp.maximum(sizes, SMALLEST_SIZE) if self.relative else jnp.ones_like(sizes)
+        if self.aligned:
+            steps = factors * jnp.stack([_rms(p.step, dtype) for p in proposals])
+            products = [p.products for p in proposals]
+            controlled, state = alignment.control(theta["controller"], state, products, steps, sizes, count)
+            factors = factors * controlled
+        return list(factors), state
 
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
@@ -243,6 +262,8 @@ class Star:
             return jnp.exp(self.exponent_scale * exponent)
 
         step = self.step_scale * heads["direction"]
+        if self.normalised:
+            step = step * jax.lax.rsqrt(jnp.mean(jnp.square(heads["direction"])) + self.feature_eps)
         if self.learned_magnitude:
             step = step * magnitude("magnitude", self.average_magnitude)
         if self.preconditioner == "second-moment":
@@ -275,16 +296,6 @@ def _mean(momenta: jax.Array) -> jax.Array:
     """A sum, as a mean over the axis would be a program of its own on CPU."""
     first, second, third = momenta
     return (first + second + third) / 3
-
-
-def _controlled(
-    controller: Theta, state: alignment.Alignment, params: list[jax.Array], proposals: list[Proposal], count: jax.Array
-) -> tuple[list[jax.Array], alignment.Alignment]:
-    """The factor of every tensor's step, and the new state of the controller."""
-    dtype = state.log_step.dtype
-    steps, sizes = (jnp.stack([_rms(x, dtype) for x in tensors]) for tensors in ([p.step for p in proposals], params))
-    factors, state = alignment.control(controller, state, [p.products for p in proposals], steps, sizes, count)
-    return list(factors), state
 
 
 def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> jax.Array:

@@ -85,7 +85,10 @@ class PlainStar:
             x = (np.maximum(x, 0) if i else x) @ self.network[f"layer_{i}"]["weights"]
             x = x + self.network[f"layer_{i}"]["biases"]
         heads = iter(np.moveaxis(x, -1, 0))
-        black_box = star.step_scale * next(heads)
+        direction = next(heads)
+        if star.normalised:
+            direction = direction / np.sqrt(np.mean(direction**2))
+        black_box = star.step_scale * direction
         if star.learned_magnitude:
             a = next(heads)
             black_box = black_box * np.exp(star.exponent_scale * (a.mean() if star.average_magnitude else a))
@@ -107,6 +110,8 @@ class PlainStar:
             }[star.nominal]
             a = a.mean() if star.average_nominal_magnitude else a
             new = new - star.nominal_scale * np.exp(star.exponent_scale * a) * direction
+        if star.relative:
+            new = p + max(np.sqrt(np.mean(p**2)), 0.01) * (new - p)
         if star.weight_decay > 0:
             new = new - star.weight_decay * np.exp(star.exponent_scale * next(heads)) * p
         assert next(heads, None) is None
@@ -120,6 +125,9 @@ VARIANTS = [
     )
 ] + [
     {"learned_magnitude": False},
+    {"normalised": True, "learned_magnitude": False},
+    {"normalised": True, "preconditioner": "rms"},
+    {"relative": True},
     {"average_magnitude": True},
     {"average_nominal_magnitude": True},
     {"weight_decay": 0.0},
