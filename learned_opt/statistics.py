@@ -11,6 +11,7 @@ FACTORED_DECAYS = (0.9, 0.99, 0.999)
 LARGEST_DECAY = 1 - 1e-6  # float32 must still tell 1 - decay^t from zero
 FACTORED_EPS = 1e-30  # Adafactor's epsilon_1
 LARGE, STRIP = 2**18, 64  # elements of a matrix that is transposed by strips, and the most lines of a strip
+NARROW = 16  # columns below which it is too
 
 
 class Statistics(NamedTuple):
@@ -64,12 +65,16 @@ def restore_axes(tensor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def _moved(tensor: jax.Array, source: int, destination: int) -> jax.Array:
-    """`jnp.moveaxis`; of a large matrix by strips, in a loop, so that the result is in memory.
+    """`jnp.moveaxis`; of a matrix that is large, or narrow afterwards, by strips, in a loop: the result is in memory.
 
-    XLA would otherwise read the matrix across its lines wherever it is used, several times as slowly as a whole update.
+    XLA would otherwise read the large matrix across its lines wherever it is used, several times as slowly as a whole
+    update; and make what becomes of a narrow one in loops over its short lines, four times as slowly.
     """
-    rows = max((n for n in range(1, STRIP + 1) if tensor.shape[0] % n == 0), default=1)
-    if tensor.ndim != 2 or source % 2 == destination % 2 or tensor.size <= LARGE or rows < STRIP // 4:
+    narrow = tensor.shape[0] < NARROW <= tensor.shape[-1]
+    most = tensor.shape[0] // 2 if narrow else STRIP
+    rows = max((n for n in range(1, most + 1) if tensor.shape[0] % n == 0), default=1)
+    in_strips = narrow or (tensor.size > LARGE and rows >= STRIP // 4)
+    if tensor.ndim != 2 or source % 2 == destination % 2 or not in_strips:
         return jnp.moveaxis(tensor, source, destination)
 
     def strip(i: jax.Array, result: jax.Array) -> jax.Array:

@@ -39,8 +39,8 @@ class Unrolled(NamedTuple):
 class Unroller:
     """Starts inner problems of a family and advances them by `truncation` steps at a time.
 
-    A horizon that is no multiple of `truncation` ends inside its last truncation: the steps beyond it leave no trace,
-    and the next problem starts at the boundary.
+    A horizon that is no multiple of `truncation` ends inside its last truncation: the steps beyond it change no
+    weights, and the next problem starts at the boundary.
     """
 
     family: TaskFamily
@@ -94,9 +94,10 @@ class Unroller:
         step_key, measure_key = jax.random.split(key)
         index = problem.step + offset
         new, seen = training.step(task, transform, inner, step_key)
-        # Held at the horizon: a state that diverged beyond it would turn the meta-gradient into 0 * inf.
-        inner = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new, inner)
-        return inner, self.objective.tally(task, seen, inner.params, measure_key, index, problem.horizon)
+        # Weights are held at the horizon: if they diverged beyond it, the meta-gradient would become 0 * inf. What the
+        # optimizer keeps goes on, from finite gradients that nothing reads: to hold it too would copy it in every step.
+        params = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new.params, inner.params)
+        return new._replace(params=params), self.objective.tally(task, seen, params, measure_key, index, problem.horizon)
 
     def _start(
         self, theta: Theta, task_key: jax.Array, horizon: jax.Array, outer_step: jax.Array, start_key: jax.Array

@@ -46,6 +46,16 @@ def test_large_matrices_are_moved_by_strips(shape, monkeypatch):
     np.testing.assert_array_equal(jax.grad(lambda x: (statistics.largest_axis_last(x) * moved).sum())(x), x)
 
 
+@pytest.mark.parametrize("shape", [(32, 10), (17, 7), (16, 1), (4, 3), (10, 40)])
+def test_narrow_matrices_are_restored_by_strips(shape):
+    """Ten columns are five and five, seven are one by one; those as short as they are narrow are left to XLA."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    moved = statistics.largest_axis_last(x)
+    np.testing.assert_array_equal(statistics.restore_axes(moved, shape), x)
+    program = str(jax.make_jaxpr(lambda y: statistics.restore_axes(y, shape))(moved))
+    assert ("scan" in program) == (shape[1] < statistics.NARROW <= shape[0])
+
+
 def test_a_group_is_one_program(make_theta):
     """Forty tensors of two shapes take no more code than two."""
     optimizer = Star()
