@@ -149,6 +149,12 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool
     )
 
 
+def forget() -> None:
+    """Lets go of all compiled programs: each holds pieces of memory, of which Linux grants a process 65,530."""
+    program.cache_clear()
+    jax.clear_caches()
+
+
 def _in_turn(function: Callable[..., Any], axes: tuple[int | None, ...]) -> Callable[..., Any]:
     """As `jax.vmap`, one after another."""
 

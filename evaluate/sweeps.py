@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from learned_opt.evaluate import batch
 from learned_opt.evaluate.cells import Store
 from learned_opt.evaluate.contenders import SWEEP, Contender, Optimizer
 from learned_opt.evaluate.hand_written import HandWritten
@@ -30,7 +31,9 @@ def runs(
     """By task and label."""
     trials = {task: Trials(task, contenders, horizons) for task in families}
     counter.expect(seeds * sum(of_task.missing_steps() for of_task in trials.values()))
-    for group in _groups(list(families)):
+    for number, group in enumerate(_groups(list(families))):
+        if number:
+            batch.forget()
         runner = Runner({task: families[task] for task in group}, seeds, horizons[-1], key, store, counter)
         here = [trials[task] for task in group]
         runner.complete(trial for of_task in here for trial in of_task.trials.values())

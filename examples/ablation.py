@@ -106,6 +106,7 @@ def score(variant: str) -> dict[str, np.ndarray]:
         print(f"{variant}: {task}", flush=True)
     arrays = {measure: np.stack(values) for measure, values in losses.items()}
     np.savez(kept, **arrays)
+    batch.forget()
     return arrays
 
 

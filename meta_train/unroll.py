@@ -97,7 +97,9 @@ class Unroller:
         # Weights are held at the horizon: if they diverged beyond it, the meta-gradient would become 0 * inf. What the
         # optimizer keeps goes on, from finite gradients that nothing reads: to hold it too would copy it in every step.
         params = jax.tree.map(lambda a, b: jnp.where(index < problem.horizon, a, b), new.params, inner.params)
-        return new._replace(params=params), self.objective.tally(task, seen, params, measure_key, index, problem.horizon)
+        return new._replace(params=params), self.objective.tally(
+            task, seen, params, measure_key, index, problem.horizon
+        )
 
     def _start(
         self, theta: Theta, task_key: jax.Array, horizon: jax.Array, outer_step: jax.Array, start_key: jax.Array

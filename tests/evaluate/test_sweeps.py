@@ -120,3 +120,16 @@ def test_mean_ratio():
     np.testing.assert_allclose(one_rate.mean_ratio(losses, np.zeros(2)), [2**0.5, 3**0.5, 40**0.5])
     np.testing.assert_allclose(one_rate.mean_ratio(losses[:1], np.array([0.5])), [3, 1, 7])
     np.testing.assert_allclose(one_rate.mean_ratio(np.full((1, 2), np.inf), np.zeros(1)), [10, 10])
+
+
+def test_programs_of_earlier_tasks_are_let_go(monkeypatch, store):
+    """Every program takes pieces of memory, and with 65,530 of them Linux ends a process: a long suite has too many."""
+    compiled = []
+    monkeypatch.setattr(sweeps.batch, "forget", lambda: compiled.append(sweeps.batch.program.cache_info().currsize))
+    monkeypatch.setattr(sweeps, "GROUP", 1)
+    sweeps.batch.program.cache_clear()
+    runs({name: Far() for name in "abc"}, ["adam@1"], store=store)
+    assert compiled == [1, 1]
+    monkeypatch.undo()
+    sweeps.batch.forget()
+    assert sweeps.batch.program.cache_info().currsize == 0
