@@ -34,6 +34,7 @@ AUGMENTED = ("digits-mlp", "teacher_regression-mlp", "breast_cancer-linear")
 RECIPE = dataclasses.replace(
     star(),
     preset="ablation",
+    optimizer_options={**star().optimizer_options, "zero_start": True},
     tasks=(*(f"{name}+reparametrised" for name in AUGMENTED), "quadratic-noisy"),
     measured_on="train",
     aggregate="mean",
@@ -55,6 +56,7 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     ),
     "both": ("both: magnitude, RMS-normalised direction", {}, {"normalised": True}),
     "relative": ("steps relative to the tensor's RMS", {}, {"relative": True, "nominal_scale": 0.03}),
+    "random-start": ("last layer starts at random", {}, {"zero_start": False}),
     "no-augmentation": ("no augmentation", {"tasks": (*AUGMENTED, "quadratic-noisy")}, {}),
     "decay-0": ("meta weight decay 0 for 0.1", {"weight_decay": 0.0}, {}),
     "decay-1": ("meta weight decay 1 for 0.1", {"weight_decay": 1.0}, {}),

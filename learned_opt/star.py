@@ -74,6 +74,7 @@ class Star:
         aligned: whether f has the step size of the tensor, which the controller of `learned_opt.alignment`, 230
             meta-parameters more, moves with the alignment of gradients. Not in the paper; step sizes then tune
             themselves, from any scale.
+        zero_start: whether `init` leaves the last layer at zero: meta-training starts from the nominal term alone.
         bias_correction: divide every running average by `1 - decay^t`.
         hidden: widths of the hidden layers.
         step_scale, nominal_scale, exponent_scale: published values, 1e-3 each.
@@ -93,6 +94,7 @@ class Star:
     weight_decay: float = 1e-5
     relative: bool = False
     aligned: bool = False
+    zero_start: bool = False
     bias_correction: bool = True
     hidden: tuple[int, ...] = (4, 4)
     step_scale: float = 1e-3
@@ -120,10 +122,7 @@ class Star:
         return tuple(name for name, on in switches.items() if on)
 
     def init(self, key: jax.Array) -> Theta:
-        """Weights from a truncated normal of deviation 1 / sqrt(fan-in), zero biases, published decays.
-
-        With `aligned` the last layer starts at zero: the nominal term and the controller alone.
-        """
+        """Weights from a truncated normal of deviation 1 / sqrt(fan-in), zero biases, published decays."""
         sizes = (features.PER_PARAMETER + len(features.TIME_SCALES), *self.hidden, len(self.heads))
         keys = jax.random.split(key, len(sizes) - 1)
         initializer = jax.nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
@@ -132,11 +131,11 @@ class Star:
             for i, k in enumerate(keys)
         }
         theta = {"network": network, "decays": statistics.init_decays()}
+        if self.zero_start:
+            last = f"layer_{len(keys) - 1}"
+            network[last] = jax.tree.map(jnp.zeros_like, network[last])
         if not self.aligned:
             return theta
-        # A random black box hides from the controller what its steps do: it starts as the nominal term alone.
-        last = f"layer_{len(keys) - 1}"
-        network[last] = jax.tree.map(jnp.zeros_like, network[last])
         return theta | {"controller": alignment.init_controller(jax.random.fold_in(key, len(sizes)))}
 
     def transform(self, theta: Theta) -> optax.GradientTransformationExtraArgs:

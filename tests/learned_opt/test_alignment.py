@@ -116,12 +116,13 @@ def test_it_finds_a_step_size_without_meta_training(scale, direction):
     assert jnp.sign(log_steps[-1]) == direction
 
 
-def test_before_meta_training_it_is_the_nominal_term_alone(x64):
+def test_a_zero_start_is_the_nominal_term_alone(x64):
     """Adam-AggMo times the factors of a controller that is the same for every key."""
-    thetas = [ALIGNED.init(jax.random.key(seed)) for seed in (0, 1)]
+    star = Star(aligned=True, zero_start=True, weight_decay=0.0, **OPTIONS)
+    thetas = [star.init(jax.random.key(seed)) for seed in (0, 1)]
     params = {"w": jnp.linspace(-1, 1, 12).reshape(4, 3)}
     first, second = (
-        t.update(params, t.init(params), params)[0]["w"] for t in (ALIGNED.transform(theta) for theta in thetas)
+        t.update(params, t.init(params), params)[0]["w"] for t in (star.transform(theta) for theta in thetas)
     )
     np.testing.assert_array_equal(first, second)
     np.testing.assert_allclose(first, -0.02 * jnp.sign(params["w"]), rtol=1e-10)
@@ -129,7 +130,7 @@ def test_before_meta_training_it_is_the_nominal_term_alone(x64):
 
 def test_relative_steps_are_in_proportion_to_the_tensor(make_theta, x64):
     """Twice the tensor, twice the step, as far as its network sees neither: its features are normalised."""
-    star = Star(aligned=True, relative=True, weight_decay=0.0, **OPTIONS)
+    star = Star(aligned=True, relative=True, zero_start=True, weight_decay=0.0, **OPTIONS)
     theta = star.init(jax.random.key(0))
     transform = star.transform(theta)
     small, grads = {"w": jnp.linspace(-1, 1, 12)}, {"w": jnp.ones(12)}
