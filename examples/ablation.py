@@ -131,17 +131,11 @@ def effects() -> dict[str, dict[tuple[str, str], statistics.Estimate]]:
     return found
 
 
-def minutes(variant: str) -> float:
-    """Of meta-training, mean over its seeds."""
-    cards = [load_learned_optimizer(str(OUT / f"{variant}-{seed}"))[2] for seed in range(META_SEEDS)]
-    return float(np.mean([card["seconds"] for card in cards])) / 60
-
-
 def table(found: dict) -> str:
     """In Markdown; bold where the interval is on one side of 1."""
     columns = list(itertools.product(SUITES, MEASURES))
     head = " | ".join(f"{suite}, {MEASURES[measure]}" for suite, measure in columns)
-    lines = [f"| change | {head} | diverged | minutes |", "|---|" + "---:|" * (len(columns) + 2)]
+    lines = [f"| change | {head} | diverged |", "|---|" + "---:|" * (len(columns) + 1)]
     for variant, row in found.items():
         cells = []
         for column in columns:
@@ -149,7 +143,7 @@ def table(found: dict) -> str:
             text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
             cells.append(f"**{text}**" if low > 1 or high < 1 else text)
         diverged = np.isinf(score(variant)["final_loss"]).mean()
-        lines.append(f"| {VARIANTS[variant][0]} | {' | '.join(cells)} | {diverged:.0%} | {minutes(variant):.1f} |")
+        lines.append(f"| {VARIANTS[variant][0]} | {' | '.join(cells)} | {diverged:.0%} |")
     return "\n".join(lines) + "\n"
 
 
