@@ -157,7 +157,7 @@ def plot(found: dict, path: Path) -> None:
             errors = np.abs(ends[:, 1:] - ends[:, :1]).T
             panel.errorbar(ends[:, 0], np.arange(len(found)) + offset, xerr=errors, fmt="o", ms=4, label=f"{word} loss")
         panel.axvline(1, color="0.7", lw=0.8)
-        panel.set(xscale="log", title=suite, xlabel="loss of the recipe by its own (above 1: helps)")
+        panel.set(xscale="log", title=suite, xlabel="loss ratio (above 1: helps)")
         panel.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2], labels=map(str, ticks))
         panel.minorticks_off()
     panels[0].set_yticks(range(len(found)), labels=[VARIANTS[name][0] for name in found])
