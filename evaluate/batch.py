@@ -137,7 +137,13 @@ def program(optimizer: Optimizer, devices: tuple[jax.Device, ...], in_turn: bool
 
     def spread(function: Callable[..., Any], axes: tuple[int | None, ...], donate: tuple[int, ...] = ()) -> Any:
         many = _in_turn(function, axes) if in_turn else jax.vmap(function, axes)
-        return jax.pmap(many, AXIS, in_axes=axes, devices=devices, donate_argnums=donate)
+        # The empty argument: where there are as many arguments as leaves, `pmap` takes the axes of arguments for those
+        # of leaves (JAX 0.10), and a family without data has none.
+        donated = tuple(argument + 1 for argument in donate)
+        mapped = jax.pmap(
+            lambda _, *args: many(*args), AXIS, in_axes=((), *axes), devices=devices, donate_argnums=donated
+        )
+        return functools.partial(mapped, ())
 
     run = one_run(optimizer)
     return Program(

@@ -133,3 +133,31 @@ def test_programs_of_earlier_tasks_are_let_go(monkeypatch, store):
     monkeypatch.undo()
     sweeps.batch.forget()
     assert sweeps.batch.program.cache_info().currsize == 0
+
+
+@jax.tree_util.register_static
+class Bare:
+    """No arrays of its own, one of its task and two of weights: with one of theta as many as arguments of a run."""
+
+    loss_scale = 1.0
+
+    def sample(self, key):
+        return jnp.zeros(())
+
+    def task(self, task_params):
+        return self
+
+    def init(self, key):
+        return {"w": jnp.ones(()), "b": jnp.ones(())}
+
+    def loss(self, params, key, batch):
+        return params["w"] + params["b"]
+
+    def sample_batch(self, key, split):
+        return jnp.zeros(())
+
+
+def test_a_family_without_arrays(store) -> None:
+    """`pmap` took axes of arguments for axes of leaves. Adam takes its rate as a step where a gradient is constant."""
+    run = runs({"bare": Bare()}, ["adam@0.1"], seeds=2, store=store)["bare"]["adam@0.1"]
+    np.testing.assert_allclose(run.curves, np.broadcast_to(2 - 0.2 * np.arange(10), (2, 10)), atol=1e-4)
