@@ -20,10 +20,14 @@ SMOOTHING = (0.9, 0.99)  # of alignments, over about 10 and 100 steps
 GAIN = 5.0  # brings alignments, small where gradients are noisy, to the size of the other inputs
 ALIGNMENTS = 2 * len(SMOOTHING) * 3  # of the tensor and of all tensors, with three momenta
 HIDDEN = 8
-CHANGE = 0.05  # largest change of a log step size in one step
-START = 0.5  # of the weights of alignments: step sizes tune themselves before any meta-training
+CHANGE = 0.035  # largest change of a log step size in one step
+# Of the weights of alignments, of the tensor and of all, by smoothing, and what is added to their sum: step sizes tune
+# themselves before any meta-training. Where nothing is aligned they grow.
+START, GROWTH = ((0.0, 0.6), (0.0, 0.3)), 0.2
 # Of log step sizes. Where a loss nears zero gradients stay aligned, and longer steps than this make it jump.
 LOWEST, HIGHEST = -8.0, 2.0
+# Steps shrink as (1 + t / SETTLING)^-SETTLED, whatever the horizon: what no constant rate can do.
+SETTLING, SETTLED = 500.0, 0.2
 RELATIVE_FLOOR = 1e-3  # added to the size of a tensor, which may start at zero
 TINY = 1e-12
 
@@ -117,9 +121,11 @@ def control(
     )
     hidden = jnp.tanh(inputs @ controller["hidden"]["weights"] + controller["hidden"]["biases"])
     change, now = (hidden @ controller["out"]["weights"] + controller["out"]["biases"]).T
-    change = change + alignments @ (START + controller["alignments"])
+    start = jnp.repeat(jnp.asarray(START, dtype).reshape(-1), 3)
+    change = change + alignments @ (start + controller["alignments"]) + GROWTH
     log_step = jnp.clip(state.log_step + CHANGE * jnp.tanh(change), LOWEST, HIGHEST)
-    return jnp.exp(log_step + now), Alignment(log_step, smoothed, everywhere)
+    settled = (1 + count.astype(dtype) / SETTLING) ** -SETTLED
+    return jnp.exp(log_step + now) * settled, Alignment(log_step, smoothed, everywhere)
 
 
 def _cosines(found: Products) -> jax.Array:

@@ -43,7 +43,11 @@ def _checked(what: str, value: Any, default: Any) -> Any:
     """`value` as the type of `default`."""
     if isinstance(default, float) and type(value) in (int, float):
         return float(value)
-    if isinstance(default, tuple) and isinstance(value, list | tuple) and all(type(v) is int for v in value):
+    if (
+        isinstance(default, tuple)
+        and isinstance(value, list | tuple)
+        and all(type(v) is type(default[0]) for v in value)
+    ):
         return tuple(value)
     if type(value) is type(default) and not isinstance(default, tuple):
         return value

@@ -75,6 +75,7 @@ class Star:
             meta-parameters more, moves with the alignment of gradients. Not in the paper; step sizes then tune
             themselves, from any scale.
         zero_start: whether `init` leaves the last layer at zero: meta-training starts from the nominal term alone.
+        momentum_decays: those of the three momenta, where `init` starts them.
         bias_correction: divide every running average by `1 - decay^t`.
         hidden: widths of the hidden layers.
         step_scale, nominal_scale, exponent_scale: published values, 1e-3 each.
@@ -95,6 +96,7 @@ class Star:
     relative: bool = False
     aligned: bool = False
     zero_start: bool = False
+    momentum_decays: tuple[float, ...] = statistics.MOMENTUM_DECAYS
     bias_correction: bool = True
     hidden: tuple[int, ...] = (4, 4)
     step_scale: float = 1e-3
@@ -109,6 +111,10 @@ class Star:
         for name, accepted in (("nominal", get_args(Nominal)), ("preconditioner", get_args(Preconditioner))):
             if getattr(self, name) not in accepted:
                 raise errors.unknown(f"value of Star.{name}", str(getattr(self, name)), accepted)
+        if len(self.momentum_decays) != 3 or not all(0 <= decay < 1 for decay in self.momentum_decays):
+            raise errors.UsageError(
+                f"Star.momentum_decays was given {self.momentum_decays}: three numbers from 0 to below 1 are accepted"
+            )
 
     @property
     def heads(self) -> tuple[str, ...]:
@@ -130,7 +136,7 @@ class Star:
             f"layer_{i}": {"weights": initializer(k, (sizes[i], sizes[i + 1])), "biases": jnp.zeros(sizes[i + 1])}
             for i, k in enumerate(keys)
         }
-        theta = {"network": network, "decays": statistics.init_decays()}
+        theta = {"network": network, "decays": statistics.init_decays(self.momentum_decays)}
         if self.zero_start:
             last = f"layer_{len(keys) - 1}"
             network[last] = jax.tree.map(jnp.zeros_like, network[last])

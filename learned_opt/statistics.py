@@ -36,9 +36,10 @@ class Decays(NamedTuple):
     factored: jax.Array
 
 
-def init_decays() -> dict[str, jax.Array]:
-    """Seven meta-parameters that stand for the starting decays."""
-    return {"momenta": jnp.zeros(3), "second_moment": jnp.zeros(()), "factored": jnp.zeros(3)}
+def init_decays(momenta: tuple[float, ...] = MOMENTUM_DECAYS) -> dict[str, jax.Array]:
+    """Seven meta-parameters that stand for the starting decays, those of the momenta given."""
+    shorter = (1 - jnp.asarray(momenta)) / (1 - jnp.asarray(MOMENTUM_DECAYS))
+    return {"momenta": jnp.log(shorter) / 10, "second_moment": jnp.zeros(()), "factored": jnp.zeros(3)}
 
 
 def decays(theta: dict[str, jax.Array]) -> Decays:

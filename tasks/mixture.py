@@ -12,7 +12,14 @@ MIXTURE = (
 )
 
 # Of the preset `star`.
-BREADTH = (*MIXTURE, "digits-mlp-small_batch", "breast_cancer-linear")
+BREADTH = (
+    *MIXTURE,
+    "digits-mlp-small_batch",
+    "breast_cancer-linear",
+    "digits-mlp-subset",
+    "teacher_regression-mlp-deep",
+    "rosenbrock-2d",
+)
 
 # What recipes are chosen by: in no preset's meta-training, and in no suite that results are reported on.
 VALIDATION = (

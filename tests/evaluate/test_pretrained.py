@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "b7a40b4e327c957d1224fb3eb3c5e47c0ed51914f1167b8b39c843ca50db2fdc"
+STAR = "bf3a5a3e7b89b40d87de1ce9d9f5c6529dfb53d842c89825d5e70c148342fa2f"
 
 
 def test_digits_says_what_it_is_and_is_not():

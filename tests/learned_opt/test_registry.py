@@ -16,6 +16,7 @@ from learned_opt import LearnableAdam, Star, UsageError, black_box_mlp, registry
         ),
         ("star", {"hidden": []}, Star(hidden=())),
         ("star", {"hidden": (3, 5)}, Star(hidden=(3, 5))),
+        ("star", {"momentum_decays": [0.6, 0.95, 0.994]}, Star(momentum_decays=(0.6, 0.95, 0.994))),
         ("black-box-mlp", {"step_scale": 1}, black_box_mlp(step_scale=1.0)),
         ("black-box-mlp", {"nominal": "sgd"}, black_box_mlp(nominal="sgd")),
         ("learnable-adam", {"b2": 0.95}, LearnableAdam(b2=0.95)),
@@ -48,6 +49,8 @@ def test_makes_what_was_described(name, options, expected):
         ("star", {"hidden": 4}, r"star.hidden was given 4: a value like (4, 4)"),
         ("star", {"hidden": [4, 4.0]}, "star.hidden was given [4, 4.0]"),
         ("star", {"hidden": [True]}, "star.hidden was given [True]"),
+        ("star", {"momentum_decays": [0.9, 1.0, 0.5]}, "Star.momentum_decays was given (0.9, 1.0, 0.5): three numbers"),
+        ("star", {"momentum_decays": [0.9, 0.5]}, "Star.momentum_decays was given (0.9, 0.5): three numbers"),
     ],
 )
 def test_bad_descriptions_are_one_clear_line(name, options, message):

@@ -19,6 +19,12 @@ def test_decays_start_at_the_published_values(x64):
         np.testing.assert_allclose(getattr(decays_at(0.0), name), start, rtol=1e-15)
 
 
+def test_decays_of_momenta_start_where_asked(x64):
+    found = statistics.decays(statistics.init_decays((0.0, 0.6, 0.9999)))
+    np.testing.assert_allclose(found.momenta, [0.0, 0.6, 0.9999], rtol=1e-14, atol=1e-15)
+    np.testing.assert_allclose(found.factored, STARTS["factored"], rtol=1e-15)
+
+
 @pytest.mark.parametrize("shift", [-0.3, -0.05, 0.02, 0.1])
 def test_decays_move_by_their_formula(shift, x64):
     for name, start in STARTS.items():
