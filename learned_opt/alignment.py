@@ -28,6 +28,8 @@ START, GROWTH = ((0.0, 0.6), (0.0, 0.3)), 0.2
 LOWEST, HIGHEST = -8.0, 2.0
 # Steps shrink as (1 + t / SETTLING)^-SETTLED, whatever the horizon: what no constant rate can do.
 SETTLING, SETTLED = 500.0, 0.2
+# Of n tensors each takes (n / FEW)^-1/2 of its step, as what they do to a function adds up; at most all of it.
+FEW = 4  # tensors of a network with one hidden layer
 RELATIVE_FLOOR = 1e-3  # added to the size of a tensor, which may start at zero
 TINY = 1e-12
 
@@ -125,7 +127,8 @@ def control(
     change = change + alignments @ (start + controller["alignments"]) + GROWTH
     log_step = jnp.clip(state.log_step + CHANGE * jnp.tanh(change), LOWEST, HIGHEST)
     settled = (1 + count.astype(dtype) / SETTLING) ** -SETTLED
-    return jnp.exp(log_step + now) * settled, Alignment(log_step, smoothed, everywhere)
+    share = max(tensors / FEW, 1) ** -0.5
+    return jnp.exp(log_step + now) * settled * share, Alignment(log_step, smoothed, everywhere)
 
 
 def _cosines(found: Products) -> jax.Array:

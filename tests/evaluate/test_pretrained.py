@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "bf3a5a3e7b89b40d87de1ce9d9f5c6529dfb53d842c89825d5e70c148342fa2f"
+STAR = "0f303c013f01026d09c308aa6053919bd9cd817809ce7c8ef45ee99454334f8f"
 
 
 def test_digits_says_what_it_is_and_is_not():

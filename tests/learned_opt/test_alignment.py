@@ -10,7 +10,7 @@ from learned_opt import Star, alignment
 OPTIONS = {"preconditioner": "rms", "nominal_scale": 0.02, "step_scale": 0.03, "exponent_scale": 0.5}
 ALIGNED, PLAIN = Star(aligned=True, weight_decay=0.0, **OPTIONS), Star(weight_decay=0.0, **OPTIONS)
 TIMES = np.array([1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5])
-SHAPES = [(), (5,), (4, 3), (2, 2, 3)]
+SHAPES = [(), (5,), (4, 3), (2, 2, 3), (3,), (2, 2)]
 
 
 class PlainController:
@@ -56,7 +56,7 @@ class PlainController:
         start = np.repeat([0, 0.6, 0, 0.3], 3)  # of the tensor and of all, over 10 and 100 steps
         change += aligned @ (start + self.theta["alignments"]) + 0.2
         self.log_step[i] = np.clip(self.log_step[i] + 0.035 * np.tanh(change), -8, 2)
-        return np.exp(self.log_step[i] + now) * (1 + self.t / 500) ** -0.2
+        return np.exp(self.log_step[i] + now) * (1 + self.t / 500) ** -0.2 * (len(self.m) / 4) ** -0.5
 
 
 def fixed_decays(theta):
