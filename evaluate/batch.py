@@ -3,6 +3,7 @@
 import functools
 import math
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,11 @@ class Draws(NamedTuple):
     train_key: jax.Array
     valid_batches: Batch
     test_batches: Batch
+
+
+def task_key(key: jax.Array, task: str) -> jax.Array:
+    """The key of the task of that name: the same in every suite."""
+    return jax.random.fold_in(key, zlib.crc32(task.encode()))
 
 
 def draw(family: TaskFamily, key: jax.Array, seeds: int) -> Draws:

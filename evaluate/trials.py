@@ -2,7 +2,6 @@
 
 import functools
 import os
-import zlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -85,7 +84,7 @@ class Runner:
         self.families, self.seeds, self.max_steps = families, seeds, max_steps
         self.store, self.counter = store, counter
         self.devices = tuple(jax.local_devices())
-        self.keys = {task: jax.random.fold_in(key, zlib.crc32(task.encode())) for task in families}
+        self.keys = {task: batch.task_key(key, task) for task in families}
         self.draws: dict[str, Draws] = {}
         self.names: dict[tuple[str, Optimizer], str] = {}
         self.heavy: dict[str, bool] = {}

@@ -10,7 +10,6 @@ helps.
 import dataclasses
 import itertools
 import sys
-import zlib
 from pathlib import Path
 
 import jax
@@ -34,7 +33,6 @@ AUGMENTED = ("digits-mlp", "teacher_regression-mlp", "breast_cancer-linear")
 RECIPE = dataclasses.replace(
     star(),
     preset="ablation",
-    optimizer_options={**star().optimizer_options, "zero_start": True},
     tasks=(*(f"{name}+reparametrised" for name in AUGMENTED), "quadratic-noisy"),
     measured_on="train",
     aggregate="mean",
@@ -94,7 +92,7 @@ def score(variant: str) -> dict[str, np.ndarray]:
     found = [load_learned_optimizer(str(directory)) for directory in meta_train(variant)]
     losses: dict[str, list[np.ndarray]] = {measure: [] for measure in MEASURES}
     for task, family in tasks().items():
-        draws = batch.draw(family, jax.random.fold_in(jax.random.key(KEY), zlib.crc32(task.encode())), SEEDS)
+        draws = batch.draw(family, batch.task_key(jax.random.key(KEY), task), SEEDS)
         program = batch.program(found[0][0], tuple(jax.local_devices()[:1]), survey(family).megaflops > HEAVY)
         runs = batch.Runs(program, [theta for _, theta, _ in found], family, draws, HORIZON)
         runs.train_to(HORIZON)

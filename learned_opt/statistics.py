@@ -8,6 +8,7 @@ import jax.numpy as jnp
 MOMENTUM_DECAYS = (0.9, 0.99, 0.999)
 SECOND_MOMENT_DECAY = 0.999
 FACTORED_DECAYS = (0.9, 0.99, 0.999)
+DECAY_SCALE = 10.0  # a unit of theta is worth exp(10) in 1 - decay
 LARGEST_DECAY = 1 - 1e-6  # float32 must still tell 1 - decay^t from zero
 FACTORED_EPS = 1e-30  # Adafactor's epsilon_1
 LARGE, STRIP = 2**18, 64  # elements of a matrix that is transposed by strips, and the most lines of a strip
@@ -39,14 +40,14 @@ class Decays(NamedTuple):
 def init_decays(momenta: tuple[float, ...] = MOMENTUM_DECAYS) -> dict[str, jax.Array]:
     """Seven meta-parameters that stand for the starting decays, those of the momenta given."""
     shorter = (1 - jnp.asarray(momenta)) / (1 - jnp.asarray(MOMENTUM_DECAYS))
-    return {"momenta": jnp.log(shorter) / 10, "second_moment": jnp.zeros(()), "factored": jnp.zeros(3)}
+    return {"momenta": jnp.log(shorter) / DECAY_SCALE, "second_moment": jnp.zeros(()), "factored": jnp.zeros(3)}
 
 
 def decays(theta: dict[str, jax.Array]) -> Decays:
     """`decay = 1 - (1 - d0) exp(10 theta)`, clipped to [0, 1)."""
 
     def decay(start: tuple[float, ...] | float, leaf: jax.Array) -> jax.Array:
-        return jnp.clip(1 - (1 - jnp.asarray(start, leaf.dtype)) * jnp.exp(10 * leaf), 0, LARGEST_DECAY)
+        return jnp.clip(1 - (1 - jnp.asarray(start, leaf.dtype)) * jnp.exp(DECAY_SCALE * leaf), 0, LARGEST_DECAY)
 
     return Decays(
         decay(MOMENTUM_DECAYS, theta["momenta"]),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_problem import OneProblem
 
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import batch, benchmark, cells, contenders
@@ -119,18 +120,11 @@ def test_damaged_files_are_run_again_and_counted(damage, run, kept, tmp_path):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rules:
+class Rules(OneProblem):
     """A problem of one weight whose definition can be changed, in code or in data."""
 
     power: int
     target: jax.Array
-    loss_scale = 1.0
-
-    def sample(self, key):
-        return jnp.zeros(())
-
-    def task(self, task_params):
-        return self
 
     def init(self, key):
         return jnp.ones(2)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_problem import OneProblem
 
 from learned_opt.evaluate import one_rate, sweeps
 from learned_opt.evaluate.cells import Store
@@ -16,26 +17,16 @@ from learned_opt.evaluate.trials import Counter
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
-class Far:
+class Far(OneProblem):
     """|w| from a starting point, so that Adam must travel that far: its best rate is about distance by steps."""
 
     distance: float = 1.0
-    loss_scale = 1.0
-
-    def sample(self, key):
-        return jnp.zeros(())
-
-    def task(self, task_params):
-        return self
 
     def init(self, key):
         return jnp.full(2, self.distance)
 
     def loss(self, params, key, batch):
         return jnp.abs(params).sum() / self.distance
-
-    def sample_batch(self, key, split):
-        return jnp.zeros(())
 
 
 def runs(families, names, horizons=(10,), seeds=1, **kwargs):
@@ -136,25 +127,14 @@ def test_programs_of_earlier_tasks_are_let_go(monkeypatch, store):
 
 
 @jax.tree_util.register_static
-class Bare:
+class Bare(OneProblem):
     """No arrays of its own, one of its task and two of weights: with one of theta as many as arguments of a run."""
-
-    loss_scale = 1.0
-
-    def sample(self, key):
-        return jnp.zeros(())
-
-    def task(self, task_params):
-        return self
 
     def init(self, key):
         return {"w": jnp.ones(()), "b": jnp.ones(())}
 
     def loss(self, params, key, batch):
         return params["w"] + params["b"]
-
-    def sample_batch(self, key, split):
-        return jnp.zeros(())
 
 
 def test_a_family_without_arrays(store) -> None:
