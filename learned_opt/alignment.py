@@ -23,7 +23,7 @@ HIDDEN = 8
 CHANGE = 0.035  # largest change of a log step size in one step
 # Of the weights of alignments, of the tensor and of all, by smoothing, and what is added to their sum: step sizes tune
 # themselves before any meta-training. Where nothing is aligned they grow.
-START, GROWTH = ((0.0, 0.6), (0.0, 0.3)), 0.2
+START, GROWTH = ((0.0, 0.6), (0.0, 0.3)), 0.6
 # Of log step sizes. Where a loss nears zero gradients stay aligned, and longer steps than this make it jump.
 LOWEST, HIGHEST = -8.0, 2.0
 # Steps shrink as (1 + t / SETTLING)^-SETTLED, whatever the horizon: what no constant rate can do.

@@ -17,6 +17,8 @@ BREADTH = (
     "digits-mlp-small_batch",
     "breast_cancer-linear",
     "digits-mlp-subset",
+    "digits-mlp-noisy_labels",
+    "teacher_classification-mlp-deep",
     "teacher_regression-mlp-deep",
     "rosenbrock-2d",
 )

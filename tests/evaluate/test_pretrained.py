@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "0f303c013f01026d09c308aa6053919bd9cd817809ce7c8ef45ee99454334f8f"
+STAR = "e46fb89551db06c395ec18553b9588c9532041b2c00471633ef6d5577c5170b0"
 
 
 def test_digits_says_what_it_is_and_is_not():

@@ -54,7 +54,7 @@ class PlainController:
         hidden = np.tanh(x @ self.theta["hidden"]["weights"] + self.theta["hidden"]["biases"])
         change, now = hidden @ self.theta["out"]["weights"] + self.theta["out"]["biases"]
         start = np.repeat([0, 0.6, 0, 0.3], 3)  # of the tensor and of all, over 10 and 100 steps
-        change += aligned @ (start + self.theta["alignments"]) + 0.2
+        change += aligned @ (start + self.theta["alignments"]) + 0.6
         self.log_step[i] = np.clip(self.log_step[i] + 0.035 * np.tanh(change), -8, 2)
         return np.exp(self.log_step[i] + now) * (1 + self.t / 500) ** -0.2 * (len(self.m) / 4) ** -0.5
 
@@ -126,7 +126,7 @@ def test_a_zero_start_is_the_nominal_term_alone(x64):
         t.update(params, t.init(params), params)[0]["w"] for t in (star.transform(theta) for theta in thetas)
     )
     np.testing.assert_array_equal(first, second)
-    factor = np.exp(0.035 * np.tanh(0.2)) * (1 + 1 / 500) ** -0.2
+    factor = np.exp(0.035 * np.tanh(0.6)) * (1 + 1 / 500) ** -0.2
     np.testing.assert_allclose(first, -0.02 * factor * jnp.sign(params["w"]), rtol=1e-10)
 
 
@@ -163,4 +163,4 @@ def test_no_gradient_no_step(params, make_theta):
     for _ in range(3):
         updates, state = transform.update(params, state, params)
     assert np.all(np.isfinite(updates["w"]))
-    np.testing.assert_allclose(state.alignment.log_step, 3 * 0.035 * np.tanh(0.2), rtol=1e-5)
+    np.testing.assert_allclose(state.alignment.log_step, 3 * 0.035 * np.tanh(0.6), rtol=1e-5)
