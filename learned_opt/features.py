@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from learned_opt.reductions import means
-from learned_opt.statistics import Statistics
+from learned_opt.statistics import Statistics, largest_axis
 
 PER_PARAMETER = 28
 TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
@@ -44,7 +43,7 @@ def parameter_features(
     else:
         cols, inverse_cols = list(stats.cols), [_inverse_root(x, eps) for x in stats.cols]
         # g / sqrt(row / mean(row)) / sqrt(col): the mean over rows turns the outer product into an estimate of g^2
-        means = [x.mean(-1, keepdims=True) for x in rows] if row_means is None else row_means
+        means = [x.mean(largest_axis(grad.shape), keepdims=True) for x in rows] if row_means is None else row_means
         relative = [_factor(x.value * jnp.sqrt(mean + eps)) for x, mean in zip(inverse_rows, means, strict=True)]
         factors = list(zip(relative, inverse_cols, strict=True))
     return [
@@ -61,9 +60,9 @@ def parameter_features(
     ]
 
 
-def inverse_rms(features: list[tuple[Factor, ...]], eps: float) -> jax.Array:
-    """`1 / sqrt(mean(f^2) + eps)` of every feature over the tensor: `[28]`; the same for a feature kept reduced."""
-    return jax.lax.rsqrt(means(squares(features)) + eps)
+def values(features: list[tuple[Factor, ...]]) -> list[jax.Array]:
+    """Of every feature, from the values of its factors."""
+    return [product(factor.value for factor in factors) for factors in features]
 
 
 def squares(features: list[tuple[Factor, ...]]) -> list[jax.Array]:

@@ -36,7 +36,8 @@ Result = tuple[jax.Array, Any, Any, Statistics]
 def suits(star: "Star", param: jax.Array) -> bool:
     """Whether the kernels can do it: matrices of float32, large enough, with heads that are not averaged."""
     averaged = star.average_magnitude or star.average_nominal_magnitude or star.normalised
-    return param.ndim > 1 and param.size >= SMALLEST and param.dtype == jnp.float32 and not averaged
+    whole = averaged or star.nominal == "orthogonal"
+    return param.ndim > 1 and param.size >= SMALLEST and param.dtype == jnp.float32 and not whole
 
 
 def propose(
@@ -74,28 +75,30 @@ def fused(
     """The step, what is removed or 0, the products or (), and the new statistics."""
     shape, second = grad.shape, statistics.second_axis(grad.shape)
     assert second is not None  # a matrix
+    largest = statistics.largest_axis(shape)
+    first, last = sorted((second, largest))
 
     def stacked(x: jax.Array) -> jax.Array:
-        """A stack of matrices, `[..., n, second, largest]`, each dimension a multiple of the block or one."""
+        """A stack of matrices of the two largest dimensions, each a multiple of the block or one."""
         lead = x.ndim - len(shape)
-        x = jnp.moveaxis(x, lead + second, -2)
+        x = jnp.moveaxis(x, (lead + first, lead + last), (-2, -1))
         x = x.reshape(*x.shape[:lead], -1, *x.shape[-2:])
         pad = [(0, -size % block if size > 1 else 0) for size, block in zip(x.shape[-2:], BLOCK, strict=True)]
         return jnp.pad(x, [(0, 0)] * (lead + 1) + pad)
 
     def restored(x: jax.Array) -> jax.Array:
         lead = x.ndim - 3
-        moved = [size for axis, size in enumerate(shape) if axis not in (second, len(shape) - 1)]
-        x = x[..., : shape[second], : shape[-1]].reshape(*x.shape[:lead], *moved, shape[second], shape[-1])
-        return jnp.moveaxis(x, -2, lead + second)
+        others = [size for axis, size in enumerate(shape) if axis not in (first, last)]
+        x = x[..., : shape[first], : shape[last]].reshape(*x.shape[:lead], *others, shape[first], shape[last])
+        return jnp.moveaxis(x, (-2, -1), (lead + first, lead + last))
 
     factored = statistics.update_factored(stats, grad, decay)
     read = statistics.correct_bias(factored, decay, count.astype(grad.dtype)) if star.bias_correction else factored
-    row_means = read.rows.mean(-1, keepdims=True)
+    row_means = read.rows.mean(1 + largest, keepdims=True)
     reduced = [stacked(x) for x in (read.rows, read.cols, row_means)]
     g, p, m, v = (stacked(x) for x in (grad, param, stats.momenta, stats.second_moment))
     rates = _rates(star, decay, count, grad.dtype)
-    sizes = (shape[second], shape[-1])
+    sizes = (shape[first], shape[last])
     inputs = (g, p, m, v, *reduced)
     m, v, sums = _call(functools.partial(_first, star, sizes), rates, inputs, (m, v), True, interpret)
     totals = sums.sum((0, 1, 2))
@@ -160,7 +163,7 @@ def _second(star: "Star", shapes: Any, flat_ref: Any, *refs: Any) -> None:
     grad, param = g_ref[...], p_ref[...]
     stats, means = _block(rates, [m_ref[i] for i in range(3)], v_ref[...], reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
-    step, decayed = star.outcome(layers, inputs, grad, param, stats, rms)
+    step, decayed = star.outcome(layers, features.values(inputs), grad, param, stats, rms)
     step_ref[...] = step
     for ref in decayed_ref:
         ref[...] = decayed

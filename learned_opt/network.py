@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt.base import Theta
 
@@ -27,6 +28,27 @@ def folded(network: Theta, scales: jax.Array, time: jax.Array) -> list[Layer]:
     weights, time_weights = jnp.split(layers[0]["weights"], [scales.size])
     first = Layer(weights * scales[:, None], layers[0]["biases"] + time @ time_weights)
     return [first, *(Layer(layer["weights"], layer["biases"]) for layer in layers[1:])]
+
+
+def without_reduced(layers: Sequence[Layer], channels: list[jax.Array]) -> tuple[list[Layer], list[jax.Array]]:
+    """The layers without the inputs that are constant along an axis, which become biases that vary along the others.
+
+    A product of matrices on each such axis: XLA would fuse sums into the pass over the tensor, and make them again for
+    every parameter.
+    """
+    first, *others = layers
+    size = max(channel.size for channel in channels)
+    by_shape: dict[tuple[int, ...], list[int]] = {}
+    for k, channel in enumerate(channels):
+        by_shape.setdefault(channel.shape, []).append(k)
+    whole = [ks for shape, ks in by_shape.items() if math.prod(shape) == size]
+    biases = list(first.biases)
+    for ks in (ks for ks in by_shape.values() if ks not in whole):
+        reduced = jnp.stack([channels[k] for k in ks])
+        part = jnp.tensordot(first.weights[np.array(ks)].T, reduced, 1, precision=jax.lax.Precision.HIGHEST)
+        biases = [bias + own for bias, own in zip(biases, part, strict=True)]
+    kept = sorted(k for ks in whole for k in ks)
+    return [Layer(first.weights[np.array(kept)], biases), *others], [channels[k] for k in kept]
 
 
 def outputs(layers: Sequence[Layer], channels: list[jax.Array]) -> list[jax.Array]:

@@ -1,12 +1,16 @@
-"""Many means over tensors in one pass."""
+"""Many means over tensors in few passes."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-LONGEST = 2**16  # sum of as many numbers in a row; beyond, float32 would lose digits
+TOGETHER = 6  # sums that one loop makes: with more, its body is too long for the compiler to unroll
+NEIGHBOURS = 8  # numbers that are added up at once, at most: a loop of as many is unrolled
+LANES = 8  # sums made side by side, at least
+FEW = 64  # numbers that are added up one by one
 
 
 def means(arrays: Sequence[jax.Array]) -> jax.Array:
@@ -25,18 +29,12 @@ def means(arrays: Sequence[jax.Array]) -> jax.Array:
 def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     """The sum of each of several arrays of one shape.
 
-    One reduction with many operands: XLA fuses what computes them into it. A reduction with a single one is given its
-    operand in memory on CPU.
+    Reductions with many operands: XLA fuses what computes them into the first, where on CPU it gives one with a single
+    operand that operand in memory. As no compiler may change the order of a sum, it would be a loop over single
+    numbers; a few neighbours at a time, in many places at once, make vectors, and keep the digits of float32.
     """
-    if arrays[0].size <= LONGEST:
-        return _sums_over(range(arrays[0].ndim), arrays)
-    while arrays[0].ndim:
-        length = arrays[0].shape[-1]
-        if length > LONGEST:
-            rows = -(-length // 1024)
-            arrays = tuple(_padded(x, rows * 1024).reshape(*x.shape[:-1], rows, 1024) for x in arrays)
-        arrays = _sums_over((arrays[0].ndim - 1,), arrays)
-    return arrays
+    together = TOGETHER if arrays[0].size > FEW else len(arrays)
+    return tuple(total for i in range(0, len(arrays), together) for total in _sums(arrays[i : i + together]))
 
 
 @sums.defjvp
@@ -45,13 +43,38 @@ def _sums_jvp(primals: Any, tangents: Any) -> Any:
     return sums(*primals), tuple(x.sum() for x in tangents[0])
 
 
+def _sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    while (split := _split(arrays[0].shape)) is not None:
+        arrays = _sums_over((1,), tuple(_padded(x, split).reshape(split) for x in arrays))
+    return _sums_over(range(arrays[0].ndim), arrays)
+
+
+def _split(shape: tuple[int, ...]) -> tuple[int, int, int] | None:
+    """Three dimensions, of which the middle one is summed over next; None where what is left is few.
+
+    The last dimension stays whole while there are others, as what is constant along one of them would not be otherwise.
+    Where nothing divides a length there are more places than numbers: see `_padded`.
+    """
+    size = math.prod(shape)
+    if size <= FEW:
+        return None
+    lanes = shape[-1] if LANES <= shape[-1] < size else 1
+    rows = size // lanes
+    neighbours = next((n for n in range(NEIGHBOURS, 1, -1) if rows % n == 0), NEIGHBOURS)
+    if lanes > 1:
+        return -(-rows // neighbours), neighbours, lanes
+    return 1, neighbours, -(-rows // neighbours)
+
+
+def _padded(x: jax.Array, split: tuple[int, int, int]) -> jax.Array:
+    """With zeros, along the flat array, up to the size of the split."""
+    missing = math.prod(split) - x.size
+    return jnp.pad(x.reshape(-1), (0, missing)) if missing else x
+
+
 def _sums_over(axes: Sequence[int], arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     def add(one: tuple[jax.Array, ...], other: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
         return tuple(x + y for x, y in zip(one, other, strict=True))
 
     zeros = tuple(jnp.zeros((), x.dtype) for x in arrays)
     return tuple(jax.lax.reduce(arrays, zeros, add, tuple(axes)))
-
-
-def _padded(x: jax.Array, length: int) -> jax.Array:
-    return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, length - x.shape[-1])])

@@ -8,15 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, kernel, statistics, together
+from learned_opt import alignment, errors, features, kernel, orthogonal, reductions, statistics, together
 from learned_opt import network as networks
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
-from learned_opt.features import Factor
 from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
 
-Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo"]
+Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo", "orthogonal"]
 Preconditioner = Literal["none", "second-moment", "rms"]
 SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero must move too
 
@@ -63,6 +62,8 @@ class Star:
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
+            `orthogonal`, for matrices, is the orthogonal factor of the mean of the momenta, as large as `adam-aggmo`,
+            which it is for other tensors: a step alike in all directions, as in Muon. Not in the paper.
         preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of
             the Adam-AggMo direction, which keeps the black box in proportion to the nominal term; `none`: 1.
         normalised: whether d is divided by its root mean square over the tensor (Celo2, arXiv 2602.19142).
@@ -149,7 +150,7 @@ class Star:
 
         def init(params: optax.Params) -> StarState:
             leaves, structure = jax.tree.flatten(params)
-            stats = [statistics.init(statistics.largest_axis_last(jnp.asarray(p)), working_dtype(p)) for p in leaves]
+            stats = [statistics.init(statistics.wide_axis_last(jnp.asarray(p)), working_dtype(p)) for p in leaves]
             widest = jnp.result_type(jnp.float32, *map(working_dtype, leaves))
             return StarState(
                 jnp.zeros((), jnp.int32),
@@ -167,7 +168,7 @@ class Star:
             structure: Any = jax.tree.structure(params)
             grads, leaves, *stats = (structure.flatten_up_to(tree) for tree in (updates, params, *state.statistics))
             moved = (
-                [statistics.largest_axis_last(jnp.asarray(x, working_dtype(p))) for x, p in zip(t, leaves, strict=True)]
+                [statistics.wide_axis_last(jnp.asarray(x, working_dtype(p))) for x, p in zip(t, leaves, strict=True)]
                 for t in (grads, leaves)
             )
             owned = [Statistics(*own) for own in zip(*stats, strict=True)]
@@ -226,14 +227,24 @@ class Star:
         before, stats = stats.momenta, statistics.update(stats, grad, decay)
         read = statistics.correct_bias(stats, decay, count.astype(grad.dtype)) if self.bias_correction else stats
         inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
-        scales = features.inverse_rms(inputs, self.feature_eps)
+        squares = features.squares(inputs)
+        if self.needs_rms:
+            squares.append(jnp.square(_mean(read.momenta)) / (read.second_moment + self.second_moment_eps))
+        found = reductions.means(squares)
+        scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + self.feature_eps)
+        rms = jnp.sqrt(found[-1] + self.feature_eps)
         layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
-        rms = jnp.sqrt(jnp.mean(jnp.square(self.adam_aggmo(read))) + self.feature_eps)
-        step, decayed = self.outcome(layers, inputs, grad, param, read, rms)
+        layers, channels = networks.without_reduced(layers, features.values(inputs))
+        step, decayed = self.outcome(layers, channels, grad, param, read, rms)
         if not self.aligned:
             return step, decayed, (), stats
         weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
         return step, decayed, alignment.products(grad, before, weight), stats
+
+    @property
+    def needs_rms(self) -> bool:
+        """Whether the root mean square of `adam_aggmo` is read."""
+        return self.preconditioner == "rms" or self.nominal == "orthogonal"
 
     def adam_aggmo(self, stats: Statistics) -> jax.Array:
         """The nominal direction `adam-aggmo`."""
@@ -242,7 +253,7 @@ class Star:
     def outcome(
         self,
         layers: Sequence[Layer],
-        inputs: list[tuple[Factor, ...]],
+        channels: list[jax.Array],
         grad: jax.Array,
         param: jax.Array,
         stats: Statistics,
@@ -252,8 +263,7 @@ class Star:
 
         `rms` is that of `adam_aggmo` over the tensor.
         """
-        channels = networks.outputs(layers, [features.product(f.value for f in factors) for factors in inputs])
-        heads = dict(zip(self.heads, channels, strict=True))
+        heads = dict(zip(self.heads, networks.outputs(layers, channels), strict=True))
         decayed = (
             self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
         )
@@ -277,15 +287,23 @@ class Star:
             step = step * rms
         if self.nominal == "none":
             return step
-        inverse_root = jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-        direction = {
-            "sgd": grad,
-            "momentum": stats.momenta[0],
-            "aggmo": _mean(stats.momenta),
-            "adam": stats.momenta[0] * inverse_root,
-            "adam-aggmo": self.adam_aggmo(stats),
-        }[self.nominal]
-        return step + self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude) * direction
+        exponent = magnitude("nominal", self.average_nominal_magnitude)
+        return step + self.nominal_scale * exponent * self._direction(grad, stats, rms)
+
+    def _direction(self, grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
+        """N."""
+        match self.nominal:
+            case "sgd":
+                return grad
+            case "momentum":
+                return stats.momenta[0]
+            case "aggmo":
+                return _mean(stats.momenta)
+            case "adam":
+                return stats.momenta[0] * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
+            case "orthogonal" if orthogonal.suits(grad.shape):
+                return rms * orthogonal.direction(_mean(stats.momenta), self.feature_eps)
+        return self.adam_aggmo(stats)
 
 
 def black_box_mlp(**options: Any) -> Star:

@@ -56,14 +56,21 @@ def decays(theta: dict[str, jax.Array]) -> Decays:
     )
 
 
-def largest_axis_last(tensor: jax.Array) -> jax.Array:
-    """The layout everything else here expects: the largest dimension last, so that loops over it vectorise."""
-    return _moved(tensor, _largest_axis(tensor.shape), -1) if tensor.ndim > 1 else tensor
+def wide_axis_last(tensor: jax.Array) -> jax.Array:
+    """The layout everything else here expects: a dimension last that is wide enough for loops over it to vectorise.
+
+    The largest, where the last is narrow; a tensor of rank 2 or more that has a wide one last stays as it is.
+    """
+    return _moved(tensor, largest_axis(tensor.shape), -1) if _narrow(tensor.shape) else tensor
 
 
 def restore_axes(tensor: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Undoes `largest_axis_last` for a tensor that had this shape."""
-    return _moved(tensor, -1, _largest_axis(shape)) if tensor.ndim > 1 else tensor
+    """Undoes `wide_axis_last` for a tensor that had this shape."""
+    return _moved(tensor, -1, largest_axis(shape)) if _narrow(shape) else tensor
+
+
+def _narrow(shape: tuple[int, ...]) -> bool:
+    return len(shape) > 1 and shape[-1] < NARROW
 
 
 def _moved(tensor: jax.Array, source: int, destination: int) -> jax.Array:
@@ -86,13 +93,17 @@ def _moved(tensor: jax.Array, source: int, destination: int) -> jax.Array:
     return jax.lax.fori_loop(0, tensor.shape[0] // rows, strip, jnp.zeros(tensor.shape[::-1], tensor.dtype))
 
 
-def _largest_axis(shape: tuple[int, ...]) -> int:
+def largest_axis(shape: tuple[int, ...]) -> int:
+    """Later axes win ties."""
     return max(range(len(shape)), key=lambda axis: (shape[axis], axis))
 
 
 def second_axis(shape: tuple[int, ...]) -> int | None:
-    """With the largest dimension last, the axis of the second largest, later axes winning ties; None below rank 2."""
-    return _largest_axis(shape[:-1]) if len(shape) > 1 else None
+    """The axis of the second largest dimension, later axes winning ties; None below rank 2."""
+    if len(shape) < 2:
+        return None
+    others = [axis for axis in range(len(shape)) if axis != largest_axis(shape)]
+    return max(others, key=lambda axis: (shape[axis], axis))
 
 
 def init(param: jax.Array, dtype: jnp.dtype) -> Statistics:
@@ -103,7 +114,8 @@ def init(param: jax.Array, dtype: jnp.dtype) -> Statistics:
     if axis is None:
         return Statistics(momenta, second_moment, jnp.zeros((3, *param.shape), dtype), ())
     rows = jnp.zeros((3, *param.shape[:axis], 1, *param.shape[axis + 1 :]), dtype)
-    cols = jnp.zeros((3, *param.shape[:-1], 1), dtype)
+    largest = largest_axis(param.shape)
+    cols = jnp.zeros((3, *param.shape[:largest], 1, *param.shape[largest + 1 :]), dtype)
     return Statistics(momenta, second_moment, rows, cols)
 
 
@@ -121,7 +133,7 @@ def update_factored(stats: Statistics, grad: jax.Array, decay: Decays) -> Statis
     if axis is None:
         return stats._replace(rows=_average(stats.rows, square, decay.factored))
     rows = _average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
-    cols = _average(stats.cols, square.mean(-1, keepdims=True), decay.factored)
+    cols = _average(stats.cols, square.mean(largest_axis(grad.shape), keepdims=True), decay.factored)
     return stats._replace(rows=rows, cols=cols)
 
 

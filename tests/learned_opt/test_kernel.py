@@ -17,8 +17,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "aligned": {"weight_decay": 0.0, "aligned": True, "preconditioner": "rms"},
     "bare": {"weight_decay": 0.0, "nominal": "none", "learned_magnitude": False, "bias_correction": False},
 }
-# Padded both ways; one block; a convolution whose largest dimensions are not next to each other; a row.
-SHAPES = [(70, 200), (8, 128), (20, 3, 3, 130), (1, 300)]
+# Padded both ways; the largest dimension first; one block; convolutions whose largest dimensions are not next to each
+# other, or not last; a row.
+SHAPES = [(70, 200), (200, 70), (8, 128), (20, 3, 3, 130), (40, 20, 17), (1, 300)]
 
 
 def arguments(star: Star, shape: tuple[int, ...]) -> tuple[Any, ...]:

@@ -11,7 +11,7 @@ from learned_opt import Star
 from learned_opt.star import Nominal, Preconditioner
 
 TIMES = [1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5]
-SHAPES = [(), (5,), (4, 3), (3, 4), (3, 3), (2, 2, 4, 3)]
+SHAPES = [(), (5,), (4, 3), (3, 4), (3, 3), (2, 2, 4, 3), (20, 17), (2, 3, 18)]
 # Terms of comparable size, so that none hides the others' errors.
 SCALES = {"step_scale": 0.03, "nominal_scale": 0.02, "exponent_scale": 0.5, "weight_decay": 0.1}
 
@@ -107,6 +107,7 @@ class PlainStar:
                 "aggmo": aggmo,
                 "adam": m[0] / root,
                 "adam-aggmo": aggmo / root,
+                "orthogonal": orthogonal(aggmo, aggmo / root) if star.nominal == "orthogonal" else None,
             }[star.nominal]
             a = a.mean() if star.average_nominal_magnitude else a
             new = new - star.nominal_scale * np.exp(star.exponent_scale * a) * direction
@@ -116,6 +117,23 @@ class PlainStar:
             new = new - star.weight_decay * np.exp(star.exponent_scale * next(heads)) * p
         assert next(heads, None) is None
         return new - p
+
+
+def orthogonal(momentum, adam):
+    """The polynomial of singular values, as large as Adam's direction; `tensor` is in its own layout."""
+    axes = sorted(range(momentum.ndim), key=lambda axis: (momentum.shape[axis], axis))
+    moved = momentum if momentum.ndim < 2 or momentum.shape[-1] >= 16 else np.moveaxis(momentum, axes[-1], -1)
+    matrix = moved.reshape(-1, moved.shape[-1]) if moved.ndim > 1 else np.zeros((1, 1))
+    if min(matrix.shape) < 3:
+        return adam
+    u, s, v = np.linalg.svd(matrix, full_matrices=False)
+    s = s / np.sqrt((s**2).sum())
+    for _ in range(5):
+        s = 3.4445 * s - 4.7750 * s**3 + 2.0315 * s**5
+    found = (u * s @ v).reshape(moved.shape)
+    if moved is not momentum:
+        found = np.moveaxis(found, -1, axes[-1])
+    return found * np.sqrt(np.mean(adam**2) / np.mean(found**2))
 
 
 VARIANTS = [

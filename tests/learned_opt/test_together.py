@@ -35,22 +35,22 @@ def test_tensors_of_one_shape_are_as_alone(aligned, make_theta, x64, monkeypatch
         )
 
 
-@pytest.mark.parametrize("shape", [(96, 32), (97, 32), (32, 96), (3, 48, 5)])
+@pytest.mark.parametrize("shape", [(96, 12), (97, 12), (12, 96), (3, 48, 5)])
 def test_large_matrices_are_moved_by_strips(shape, monkeypatch):
     """What moves them is the same, and there and back again nothing has changed."""
     monkeypatch.setattr(statistics, "LARGE", 100)
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-    moved = statistics.largest_axis_last(x)
-    np.testing.assert_array_equal(moved, np.moveaxis(x, np.argmax(shape), -1))
+    moved = statistics.wide_axis_last(x)
+    np.testing.assert_array_equal(moved, x if shape == (12, 96) else np.moveaxis(x, np.argmax(shape), -1))
     np.testing.assert_array_equal(statistics.restore_axes(moved, shape), x)
-    np.testing.assert_array_equal(jax.grad(lambda x: (statistics.largest_axis_last(x) * moved).sum())(x), x)
+    np.testing.assert_array_equal(jax.grad(lambda x: (statistics.wide_axis_last(x) * moved).sum())(x), x)
 
 
 @pytest.mark.parametrize("shape", [(32, 10), (17, 7), (16, 1), (4, 3), (10, 40)])
 def test_narrow_matrices_are_restored_by_strips(shape):
     """Ten columns are five and five, seven are one by one; those as short as they are narrow are left to XLA."""
     x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
-    moved = statistics.largest_axis_last(x)
+    moved = statistics.wide_axis_last(x)
     np.testing.assert_array_equal(statistics.restore_axes(moved, shape), x)
     program = str(jax.make_jaxpr(lambda y: statistics.restore_axes(y, shape))(moved))
     assert ("scan" in program) == (shape[1] < statistics.NARROW <= shape[0])
