@@ -1,7 +1,8 @@
 """Named suites of tasks to score optimizers on."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from learned_opt import errors
@@ -28,6 +29,17 @@ class Suite:
     def tasks(self) -> dict[str, TaskFamily]:
         """The families by name; the first call loads their data."""
         return self.make()
+
+    def only(self, names: Sequence[str]) -> "Suite":
+        """Some of its tasks, in its own order.
+
+        Raises:
+            UsageError: a name is not among them.
+        """
+        for name in names:
+            if name not in self.tasks:
+                raise errors.unknown(f"task of the suite {self.name}", name, self.tasks)
+        return dataclasses.replace(self, make=lambda: {name: self.tasks[name] for name in self.tasks if name in names})
 
     def floor(self, task: str) -> float:
         """The expected loss that no weights can go below; 0 where none is stated, and for tasks without an entry."""

@@ -78,6 +78,7 @@ def star() -> Config:
         mixture(),
         preset="star",
         optimizer_options={
+            "nominal": "orthogonal",
             "aligned": True,
             "zero_start": True,
             "momentum_decays": (0.6, 0.95, 0.994),

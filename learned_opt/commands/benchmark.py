@@ -31,6 +31,8 @@ class BenchmarkFlags:
     NAME@RATE; NAME-tuned."""
     suite: str = "digits"
     """Tasks to score on."""
+    tasks: tuple[str, ...] = ()
+    """Only these of the suite (default: all)."""
     out: Path = Path("benchmark")
     """Where report.html, report.md, results.json and curves.png go."""
     seeds: int = 5
@@ -50,13 +52,13 @@ def main(args: list[str]) -> None:
             "benchmark was given no optimizer: pretrained names, run directories or optax names are accepted"
         )
     cores.use_cores(None)
-    suites.suite(flags.suite)
-    score([contenders.parse(name) for name in flags.optimizers], flags, Console(soft_wrap=True))
+    suite = suites.suite(flags.suite)
+    compared = [contenders.parse(name) for name in flags.optimizers]
+    score(compared, flags, Console(soft_wrap=True), suite.only(flags.tasks) if flags.tasks else suite)
 
 
-def score(compared: list[Contender], flags: BenchmarkFlags, console: Console, suite: Suite | None = None) -> None:
-    """Scores them on `suite`, or that of the flags, prints the tables and writes the results."""
-    suite = suite or suites.suite(flags.suite)
+def score(compared: list[Contender], flags: BenchmarkFlags, console: Console, suite: Suite) -> None:
+    """Scores them on `suite`, prints the tables and writes the results."""
     horizons = chosen_horizons(flags, compared) or suite.horizons
     report.prepare(flags.out)
     columns = (TextColumn("comparing"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())

@@ -106,7 +106,9 @@ def meta_train(name: str, default: Config, rest: list[str]) -> None:
         contenders.learned(f"{label} after", optimizer, theta, artifact.read(run_dir)[1]),
         contenders.learned(f"{label} before", optimizer, trainer.initial_theta),
     ]
-    score(compared, BenchmarkFlags((), out=run_dir), console, _own_tasks(config) if config.init else None)
+    flags_of_benchmark = BenchmarkFlags((), out=run_dir)
+    suite = _own_tasks(config) if config.init else suites.suite(flags_of_benchmark.suite)
+    score(compared, flags_of_benchmark, console, suite)
 
 
 def _own_tasks(config: Config) -> Suite:

@@ -51,3 +51,14 @@ def test_data_is_loaded_when_asked_for(monkeypatch):
 def test_unknown():
     with pytest.raises(UsageError, match=r"^unknown suite 'digit': did you mean digits"):
         suite("digit")
+
+
+def test_some_of_the_tasks():
+    """In the order of the suite, the same families, under its name and horizons."""
+    whole = suite("digits")
+    some = whole.only(("mlp-32-tanh", "mlp-32-relu"))
+    assert list(some.tasks) == ["mlp-32-relu", "mlp-32-tanh"]
+    assert some.tasks["mlp-32-tanh"] is whole.tasks["mlp-32-tanh"]
+    assert (some.name, some.horizons) == ("digits", whole.horizons)
+    with pytest.raises(UsageError, match=r"^unknown task of the suite digits 'mlp-64': accepted: mlp-32-relu, "):
+        whole.only(("mlp-32-relu", "mlp-64"))
