@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "e46fb89551db06c395ec18553b9588c9532041b2c00471633ef6d5577c5170b0"
+STAR = "22eb7c66939219f09355658b7e4d3f4603d00638aa6713763d0f8d1c7ce05fec"
 
 
 def test_digits_says_what_it_is_and_is_not():
