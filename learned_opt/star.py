@@ -33,7 +33,7 @@ class StarState(NamedTuple):
 
 
 class Proposal(NamedTuple):
-    """What STAR would do to one tensor, its largest dimension last, before the controller has its say.
+    """What STAR would do to one tensor, a wide dimension last, before the controller has its say.
 
     step: the black box and the nominal term, to be subtracted. decay: the share of the tensor that goes with it, or 0.
     products: of the gradient and the momenta before it, or ().
@@ -204,7 +204,7 @@ class Star:
     def _propose(
         self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
     ) -> Proposal:
-        """For one tensor, its largest dimension last: its step before any control, and its new statistics."""
+        """For one tensor, a wide dimension last: its step before any control, and its new statistics."""
         dtype = param.dtype
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))

@@ -12,7 +12,7 @@ DECAY_SCALE = 10.0  # a unit of theta is worth exp(10) in 1 - decay
 LARGEST_DECAY = 1 - 1e-6  # float32 must still tell 1 - decay^t from zero
 FACTORED_EPS = 1e-30  # Adafactor's epsilon_1
 LARGE, STRIP = 2**18, 64  # elements of a matrix that is transposed by strips, and the most lines of a strip
-NARROW = 16  # columns below which it is too
+NARROW = 16  # columns below which it is too, and below which a last dimension is not wide
 
 
 class Statistics(NamedTuple):
@@ -20,7 +20,7 @@ class Statistics(NamedTuple):
 
     momenta: `[3, *shape]`. second_moment: `[*shape]`. rows: `[3, *shape]`, the mean over the second largest dimension
     (reduced to 1). cols: the same over the largest. Below rank 2 there is only the full diagonal: it stands in `rows`,
-    and `cols` is (). `shape` is the tensor's with its largest dimension last.
+    and `cols` is (). `shape` is the tensor's in the layout of `wide_axis_last`.
     """
 
     momenta: jax.Array
