@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from learned_opt.base import Theta
+from learned_opt.reductions import by_shape
 
 
 class Layer(NamedTuple):
@@ -38,12 +39,10 @@ def without_reduced(layers: Sequence[Layer], channels: list[jax.Array]) -> tuple
     """
     first, *others = layers
     size = max(channel.size for channel in channels)
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for k, channel in enumerate(channels):
-        by_shape.setdefault(channel.shape, []).append(k)
-    whole = [ks for shape, ks in by_shape.items() if math.prod(shape) == size]
+    alike = by_shape(channels)
+    whole = [ks for shape, ks in alike.items() if math.prod(shape) == size]
     biases = list(first.biases)
-    for ks in (ks for ks in by_shape.values() if ks not in whole):
+    for ks in (ks for ks in alike.values() if ks not in whole):
         reduced = jnp.stack([channels[k] for k in ks])
         part = jnp.tensordot(first.weights[np.array(ks)].T, reduced, 1, precision=jax.lax.Precision.HIGHEST)
         biases = [bias + own for bias, own in zip(biases, part, strict=True)]
@@ -65,11 +64,9 @@ def _dense(channels: list[jax.Array], layer: Layer) -> list[jax.Array]:
     A product of matrices this thin is slower, and needs its inputs in memory: written out, XLA fuses all layers into
     one pass over the tensor.
     """
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for k, channel in enumerate(channels):
-        by_shape.setdefault(channel.shape, []).append(k)
+    alike = by_shape(channels)
     # The smallest first: sums kept reduced are added up before they are broadcast.
-    groups = [by_shape[shape] for shape in sorted(by_shape, key=math.prod)]
+    groups = [alike[shape] for shape in sorted(alike, key=math.prod)]
 
     def output(j: int) -> jax.Array:
         total = layer.biases[j]

@@ -13,13 +13,18 @@ LANES = 8  # sums made side by side, at least
 FEW = 64  # numbers that are added up one by one
 
 
+def by_shape(arrays: Sequence[jax.Array]) -> dict[tuple[int, ...], list[int]]:
+    """The indices of the arrays of each shape."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for i, x in enumerate(arrays):
+        found.setdefault(x.shape, []).append(i)
+    return found
+
+
 def means(arrays: Sequence[jax.Array]) -> jax.Array:
     """The mean of each array; those of one shape are read together."""
-    by_shape: dict[tuple[int, ...], list[int]] = {}
-    for i, x in enumerate(arrays):
-        by_shape.setdefault(x.shape, []).append(i)
     totals: dict[int, jax.Array] = {}
-    for indices in by_shape.values():
+    for indices in by_shape(arrays).values():
         totals.update(zip(indices, sums(tuple(arrays[i] for i in indices)), strict=True))
     sizes = jnp.asarray([max(x.size, 1) for x in arrays], arrays[0].dtype)
     return jnp.stack([totals[i] for i in range(len(arrays))]) / sizes
