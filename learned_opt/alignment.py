@@ -22,10 +22,13 @@ ALIGNMENTS = 2 * len(SMOOTHING) * 3  # of the tensor and of all tensors, with th
 HIDDEN = 8
 CHANGE = 0.035  # largest change of a log step size in one step
 # Of the weights of alignments, of the tensor and of all, by smoothing, and what is added to their sum: step sizes tune
-# themselves before any meta-training. Where nothing is aligned they grow.
-START, GROWTH = ((0.0, 0.6), (0.0, 0.3)), 0.6
-# Of log step sizes. Where a loss nears zero gradients stay aligned, and longer steps than this make it jump.
-LOWEST, HIGHEST = -8.0, 2.0
+# themselves before any meta-training. Where nothing is aligned they grow, ever less, as (1 + t / FALLING)^-FALL: where
+# steps settle gradients oppose them by as much as is added, and only ever shorter steps average noise out.
+START, GROWTH, FALLING, FALL = ((0.0, 0.6), (0.0, 0.3)), 0.6, 100.0, 0.4
+# Of log step sizes: where they start, and their ends. Where a loss nears zero gradients stay aligned, and longer steps
+# than this make it jump; where classes can be separated they must be longer late. The upper end rises as
+# log(1 + t / RISING), up to a last one.
+FIRST, LOWEST, HIGHEST, RISING, LAST = 1.0, -8.0, 2.0, 1000.0, 4.0
 # Steps shrink as (1 + t / SETTLING)^-SETTLED, whatever the horizon: what no constant rate can do.
 SETTLING, SETTLED = 500.0, 0.2
 # Of n tensors each takes (n / FEW)^-1/2 of its step, as what they do to a function adds up; at most all of it.
@@ -55,9 +58,9 @@ class Products(NamedTuple):
 
 
 def init(tensors: int, dtype: jnp.dtype) -> Alignment:
-    """Step sizes of 1, nothing aligned yet."""
+    """Step sizes of e, nothing aligned yet."""
     shape = (len(SMOOTHING), 3)
-    return Alignment(jnp.zeros(tensors, dtype), jnp.zeros((tensors, *shape), dtype), jnp.zeros(shape, dtype))
+    return Alignment(jnp.full(tensors, FIRST, dtype), jnp.zeros((tensors, *shape), dtype), jnp.zeros(shape, dtype))
 
 
 def init_controller(key: jax.Array) -> Theta:
@@ -107,7 +110,8 @@ def control(
     of_tensors = jax.tree.map(lambda *x: jnp.stack(x).astype(dtype), *found)
     smoothed = _smooth(state.smoothed, _cosines(of_tensors))
     everywhere = _smooth(state.everywhere, _cosines(jax.tree.map(lambda x: x.sum(0), of_tensors)))
-    correction = 1 - jnp.asarray(SMOOTHING, dtype)[:, None] ** count.astype(dtype)
+    t = count.astype(dtype)
+    correction = 1 - jnp.asarray(SMOOTHING, dtype)[:, None] ** t
     tensors = len(found)
     alignments = GAIN * jnp.concatenate(
         [
@@ -124,9 +128,10 @@ def control(
     hidden = jnp.tanh(inputs @ controller["hidden"]["weights"] + controller["hidden"]["biases"])
     change, now = (hidden @ controller["out"]["weights"] + controller["out"]["biases"]).T
     start = jnp.repeat(jnp.asarray(START, dtype).reshape(-1), 3)
-    change = change + alignments @ (start + controller["alignments"]) + GROWTH
-    log_step = jnp.clip(state.log_step + CHANGE * jnp.tanh(change), LOWEST, HIGHEST)
-    settled = (1 + count.astype(dtype) / SETTLING) ** -SETTLED
+    change = change + alignments @ (start + controller["alignments"]) + GROWTH * (1 + t / FALLING) ** -FALL
+    highest = jnp.minimum(HIGHEST + jnp.log1p(t / RISING), LAST)
+    log_step = jnp.clip(state.log_step + CHANGE * jnp.tanh(change), LOWEST, highest)
+    settled = (1 + t / SETTLING) ** -SETTLED
     share = max(tensors / FEW, 1) ** -0.5
     return jnp.exp(log_step + now) * settled * share, Alignment(log_step, smoothed, everywhere)
 

@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from learned_opt import alignment, features, network, statistics
+from learned_opt import alignment, features, network, nominal, statistics
 from learned_opt.base import Theta
 from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
@@ -142,7 +142,8 @@ def _first(star: "Star", sizes: tuple[int, int], rates_ref: Any, *refs: Any) -> 
     stats, means = _block(rates, momenta, v, reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
     weight = jax.lax.rsqrt(stats.second_moment + star.second_moment_eps)
-    summed = [*features.squares(inputs), jnp.square(star.adam_aggmo(stats)), *alignment.terms(grad, before, weight)]
+    adam = nominal.adam_aggmo(stats, star.second_moment_eps)
+    summed = [*features.squares(inputs), jnp.square(adam), *alignment.terms(grad, before, weight)]
     inside = jnp.ones(grad.shape, bool)
     for axis, size in enumerate(sizes):
         index = jax.lax.broadcasted_iota(jnp.int32, grad.shape, axis)

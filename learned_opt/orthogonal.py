@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 NARROWEST = 3  # the smaller dimension of a matrix, at least: with fewer there is little to be made equal
+USUAL = 32  # the larger dimension of a matrix whose step is as long as that of any other tensor
 # x -> a x + b x^3 + c x^5, five times: it takes singular values from [0.01, 1] to [0.68, 1.21], not to 1, which would
 # need more rounds; a is as large as it can be, for small ones grow by it in a round.
 COEFFICIENTS, ROUNDS = (3.4445, -4.7750, 2.0315), 5
@@ -24,6 +25,15 @@ def direction(tensor: jax.Array, eps: float) -> jax.Array:
     """`factor`, divided by its root mean square; `eps` is added to the mean square."""
     found = factor(tensor)
     return found * jax.lax.rsqrt(jnp.mean(jnp.square(found)) + eps)
+
+
+def length(shape: tuple[int, ...]) -> float:
+    """What the step of a tensor is multiplied by: with it the largest singular value is alike for all widths.
+
+    An orthogonal step with a root mean square of r has singular values of r times the root of the larger dimension,
+    and by as much it can change what a layer gives (Yang et al., A Spectral Condition for Feature Learning, 2023).
+    """
+    return math.sqrt(USUAL / max(_matrix(shape))) if suits(shape) else 1.0
 
 
 def factor(tensor: jax.Array) -> jax.Array:

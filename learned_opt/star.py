@@ -10,12 +10,13 @@ import optax
 
 from learned_opt import alignment, errors, features, kernel, orthogonal, reductions, statistics, together
 from learned_opt import network as networks
+from learned_opt import nominal as directions
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
 from learned_opt.network import Layer
+from learned_opt.nominal import Nominal
 from learned_opt.statistics import Decays, Statistics
 
-Nominal = Literal["none", "sgd", "momentum", "aggmo", "adam", "adam-aggmo", "orthogonal"]
 Preconditioner = Literal["none", "second-moment", "rms"]
 SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero must move too
 
@@ -62,8 +63,10 @@ class Star:
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.
-            `orthogonal`, for matrices, is the orthogonal factor of the mean of the momenta, as large as `adam-aggmo`,
-            which it is for other tensors: a step alike in all directions, as in Muon. Not in the paper.
+            `orthogonal`, for matrices, is the orthogonal factor of the mean of the momenta, a step alike in all
+            directions, as in Muon. It is as large as `adam-aggmo`, which it is for other tensors, in a matrix with 32
+            rows or columns, and smaller in a larger one, with its largest singular value alike; so is P by `rms` there.
+            Not in the paper.
         preconditioner: P. `second-moment`: 1 / sqrt(v), as published; `rms`: the root mean square over the tensor of
             the Adam-AggMo direction, which keeps the black box in proportion to the nominal term; `none`: 1.
         normalised: whether d is divided by its root mean square over the tensor (Celo2, arXiv 2602.19142).
@@ -229,10 +232,12 @@ class Star:
         inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
         squares = features.squares(inputs)
         if self.needs_rms:
-            squares.append(jnp.square(_mean(read.momenta)) / (read.second_moment + self.second_moment_eps))
+            squares.append(jnp.square(directions.mean(read.momenta)) / (read.second_moment + self.second_moment_eps))
         found = reductions.means(squares)
         scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + self.feature_eps)
         rms = jnp.sqrt(found[-1] + self.feature_eps)
+        if self.nominal == "orthogonal":
+            rms = rms * orthogonal.length(grad.shape)
         layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
         layers, channels = networks.without_reduced(layers, features.values(inputs))
         step, decayed = self.outcome(layers, channels, grad, param, read, rms)
@@ -243,12 +248,8 @@ class Star:
 
     @property
     def needs_rms(self) -> bool:
-        """Whether the root mean square of `adam_aggmo` is read."""
+        """Whether the root mean square of the direction `adam-aggmo` is read."""
         return self.preconditioner == "rms" or self.nominal == "orthogonal"
-
-    def adam_aggmo(self, stats: Statistics) -> jax.Array:
-        """The nominal direction `adam-aggmo`."""
-        return _mean(stats.momenta) * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
 
     def outcome(
         self,
@@ -261,7 +262,7 @@ class Star:
     ) -> tuple[jax.Array, jax.Array | float]:
         """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
 
-        `rms` is that of `adam_aggmo` over the tensor.
+        `rms` is that of the direction `adam-aggmo` over the tensor, times `orthogonal.length` for orthogonal steps.
         """
         heads = dict(zip(self.heads, networks.outputs(layers, channels), strict=True))
         decayed = (
@@ -287,23 +288,10 @@ class Star:
             step = step * rms
         if self.nominal == "none":
             return step
-        exponent = magnitude("nominal", self.average_nominal_magnitude)
-        return step + self.nominal_scale * exponent * self._direction(grad, stats, rms)
-
-    def _direction(self, grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
-        """N."""
-        match self.nominal:
-            case "sgd":
-                return grad
-            case "momentum":
-                return stats.momenta[0]
-            case "aggmo":
-                return _mean(stats.momenta)
-            case "adam":
-                return stats.momenta[0] * jax.lax.rsqrt(stats.second_moment + self.second_moment_eps)
-            case "orthogonal" if orthogonal.suits(grad.shape):
-                return rms * orthogonal.direction(_mean(stats.momenta), self.feature_eps)
-        return self.adam_aggmo(stats)
+        scale = self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude)
+        return step + scale * directions.direction(
+            self.nominal, grad, stats, rms, self.second_moment_eps, self.feature_eps
+        )
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -313,12 +301,6 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
-
-
-def _mean(momenta: jax.Array) -> jax.Array:
-    """A sum, as a mean over the axis would be a program of its own on CPU."""
-    first, second, third = momenta
-    return (first + second + third) / 3
 
 
 def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> jax.Array:

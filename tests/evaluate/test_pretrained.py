@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "22eb7c66939219f09355658b7e4d3f4603d00638aa6713763d0f8d1c7ce05fec"
+STAR = "68c3821225dde33f43a75f44c7b5e78fa18f56409c4afcaffed855f4528ed9cf"
 
 
 def test_digits_says_what_it_is_and_is_not():

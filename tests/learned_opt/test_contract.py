@@ -36,11 +36,11 @@ def test_is_a_learned_optimizer(optimizer):
     assert hash(optimizer) == hash(type(optimizer)(**vars(optimizer)))
 
 
-def test_every_kind_of_tensor(optimizer, make_theta):
+def test_every_kind_of_tensor(optimizer, make_theta, quick_jit):
     transform = optimizer.transform(make_theta(optimizer))
-    state = transform.init(KINDS)
+    state, update = transform.init(KINDS), quick_jit(transform.update)
     for _ in range(2):
-        updates, new_state = transform.update(gradient(KINDS), state, KINDS)
+        updates, new_state = update(gradient(KINDS), state, KINDS)
         assert kind(updates) == kind(KINDS)
         assert kind(new_state) == kind(state)
         for path, leaf in jax.tree.leaves_with_path((updates, new_state)):

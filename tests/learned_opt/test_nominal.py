@@ -30,11 +30,12 @@ def silent(star):
     return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(star.init, jax.random.key(0)))
 
 
-def assert_same_updates(transform, expected, rtol=1e-10):
+def assert_same_updates(quick_jit, transform, expected, rtol=1e-10):
+    update = quick_jit(transform.update)
     params, state, expected_state = PARAMS, transform.init(PARAMS), expected.init(PARAMS)
     for step in range(5):
         grads = jax.tree.map(lambda p, step=step: np.sin(5 * p + step), params)
-        updates, state = transform.update(grads, state, params)
+        updates, state = update(grads, state, params)
         same, expected_state = expected.update(grads, expected_state, params)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-15), updates, same)
         params = optax.apply_updates(params, updates)
@@ -55,22 +56,22 @@ ADAM_AGGMO = [optax.scale_by_adam(b1=b1, **ADAM) for b1 in (0.9, 0.99, 0.999)]
         ("adam-aggmo", optax.chain(mean_of(*ADAM_AGGMO), optax.scale(-RATE))),
     ],
 )
-def test_nominal_term_alone(nominal, expected, x64):
+def test_nominal_term_alone(nominal, expected, quick_jit, x64):
     star = Star(nominal=nominal, nominal_scale=RATE, weight_decay=0.0, second_moment_eps=EPS)
-    assert_same_updates(star.transform(silent(star)), expected)
+    assert_same_updates(quick_jit, star.transform(silent(star)), expected)
 
 
-def test_adam_with_decay_is_adamw(x64):
+def test_adam_with_decay_is_adamw(quick_jit, x64):
     star = Star(nominal="adam", nominal_scale=RATE, weight_decay=1e-2, second_moment_eps=EPS)
-    assert_same_updates(star.transform(silent(star)), optax.adamw(RATE, weight_decay=1e-2 / RATE, **ADAM))
+    assert_same_updates(quick_jit, star.transform(silent(star)), optax.adamw(RATE, weight_decay=1e-2 / RATE, **ADAM))
 
 
-def test_black_box_alone_does_nothing(x64):
+def test_black_box_alone_does_nothing(quick_jit, x64):
     star = black_box_mlp()
-    assert_same_updates(star.transform(silent(star)), optax.set_to_zero())
+    assert_same_updates(quick_jit, star.transform(silent(star)), optax.set_to_zero())
 
 
-def test_biases_scale_each_term(x64):
+def test_biases_scale_each_term(quick_jit, x64):
     """Head biases of a network without weights: constant heads, so each term is its closed form."""
     star = Star(
         nominal="sgd", preconditioner="none", step_scale=0.1, nominal_scale=RATE, weight_decay=0.01, exponent_scale=0.5
@@ -84,7 +85,8 @@ def test_biases_scale_each_term(x64):
         rate, shrink = RATE * np.exp(0.5 * nominal), 0.01 * np.exp(0.5 * decay)
         return jax.tree.map(lambda g, p: -shift - rate * g - shrink * p, grads, params), state
 
-    assert_same_updates(star.transform(theta), optax.GradientTransformation(lambda params: optax.EmptyState(), update))
+    closed_form = optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    assert_same_updates(quick_jit, star.transform(theta), closed_form)
 
 
 @pytest.mark.parametrize(

@@ -58,13 +58,25 @@ def test_direction_has_a_root_mean_square_of_one(x64):
 
 
 @pytest.mark.parametrize(("shape", "suits"), [((3, 3), True), ((2, 9), False), ((9, 2), False), ((2, 2, 9), True)])
-def test_narrow_matrices_and_vectors_are_left_to_adam(shape, suits, x64, make_theta):
+def test_narrow_matrices_and_vectors_are_left_to_adam(shape, suits, make_theta, quick_jit, x64):
     assert orthogonal.suits(shape) == suits
     params = {"it": np.random.default_rng(0).normal(size=shape), "vector": np.ones(9)}
     updates = {}
     for nominal in ("orthogonal", "adam-aggmo"):
         star = Star(nominal=nominal, preconditioner="rms")
         transform = star.transform(make_theta(star))
-        updates[nominal], _ = transform.update(params, transform.init(params), params)
+        updates[nominal], _ = quick_jit(transform.update)(params, transform.init(params), params)
     np.testing.assert_allclose(updates["orthogonal"]["vector"], updates["adam-aggmo"]["vector"], rtol=1e-12)
     assert np.allclose(updates["orthogonal"]["it"], updates["adam-aggmo"]["it"], rtol=1e-12) != suits
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (64, 10), (3, 200), (4, 4, 6)])
+def test_the_largest_singular_value_is_alike_for_all_widths(shape, x64):
+    """An orthogonal matrix with a root mean square of 1, times the length: that of 32 rows."""
+    u, _, v = np.linalg.svd(np.random.default_rng(0).normal(size=(np.prod(shape[:-1]), shape[-1])), full_matrices=False)
+    step = u @ v / np.sqrt(np.mean((u @ v) ** 2)) * orthogonal.length(shape)
+    np.testing.assert_allclose(np.linalg.svd(step, compute_uv=False), np.sqrt(32), rtol=1e-12)
+
+
+def test_other_tensors_are_as_long_as_ever():
+    assert orthogonal.length((200,)) == orthogonal.length((2, 200)) == 1

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from learned_opt import Star
-from learned_opt.star import Nominal, Preconditioner
+from learned_opt.nominal import Nominal
+from learned_opt.star import Preconditioner
 
 TIMES = [1, 3, 10, 30, 100, 300, 1e3, 3e3, 1e4, 3e4, 1e5]
 SHAPES = [(), (5,), (4, 3), (3, 4), (3, 3), (2, 2, 4, 3)]
@@ -98,7 +99,8 @@ class PlainStar:
         if star.preconditioner == "second-moment":
             black_box = black_box / np.sqrt(v + star.preconditioner_eps)
         if star.preconditioner == "rms":
-            black_box = black_box * np.sqrt(np.mean((aggmo / root) ** 2) + star.feature_eps)
+            length = orthogonal(aggmo, aggmo / root)[1] if star.nominal == "orthogonal" else 1
+            black_box = black_box * length * np.sqrt(np.mean((aggmo / root) ** 2) + star.feature_eps)
         new = p - black_box
         if star.nominal != "none":
             a = next(heads)
@@ -108,7 +110,7 @@ class PlainStar:
                 "aggmo": aggmo,
                 "adam": m[0] / root,
                 "adam-aggmo": aggmo / root,
-                "orthogonal": orthogonal(aggmo, aggmo / root) if star.nominal == "orthogonal" else None,
+                "orthogonal": orthogonal(aggmo, aggmo / root)[0] if star.nominal == "orthogonal" else None,
             }[star.nominal]
             a = a.mean() if star.average_nominal_magnitude else a
             new = new - star.nominal_scale * np.exp(star.exponent_scale * a) * direction
@@ -121,12 +123,15 @@ class PlainStar:
 
 
 def orthogonal(momentum, adam):
-    """The polynomial of singular values, as large as Adam's direction; `tensor` is in its own layout."""
+    """The polynomial of singular values, as large as Adam's direction times a number, and that number.
+
+    The tensors are in their own layout.
+    """
     axes = sorted(range(momentum.ndim), key=lambda axis: (momentum.shape[axis], axis))
     moved = momentum if momentum.ndim < 2 or momentum.shape[-1] >= 16 else np.moveaxis(momentum, axes[-1], -1)
     matrix = moved.reshape(-1, moved.shape[-1]) if moved.ndim > 1 else np.zeros((1, 1))
     if min(matrix.shape) < 3:
-        return adam
+        return adam, 1
     u, s, v = np.linalg.svd(matrix, full_matrices=False)
     s = s / np.sqrt((s**2).sum())
     for _ in range(5):
@@ -134,7 +139,8 @@ def orthogonal(momentum, adam):
     found = (u * s @ v).reshape(moved.shape)
     if moved is not momentum:
         found = np.moveaxis(found, -1, axes[-1])
-    return found * np.sqrt(np.mean(adam**2) / np.mean(found**2))
+    length = np.sqrt(32 / max(matrix.shape))
+    return length * found * np.sqrt(np.mean(adam**2) / np.mean(found**2)), length
 
 
 VARIANTS = [
@@ -157,19 +163,20 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("options", VARIANTS, ids=lambda options: ",".join(map(str, options.values())))
-def test_every_update_is_the_plain_one(options, make_theta, x64):
-    assert_plain(options, make_theta, SHAPES)
+def test_every_update_is_the_plain_one(options, make_theta, quick_jit, x64):
+    assert_plain(options, make_theta, quick_jit, SHAPES)
 
 
 @pytest.mark.parametrize("options", [{}, {"nominal": "orthogonal", "preconditioner": "rms"}], ids=str)
-def test_wide_matrices_in_their_own_layout(options, make_theta, x64):
-    assert_plain(options, make_theta, WIDE)
+def test_wide_matrices_in_their_own_layout(options, make_theta, quick_jit, x64):
+    assert_plain(options, make_theta, quick_jit, WIDE)
 
 
-def assert_plain(options, make_theta, shapes):
+def assert_plain(options, make_theta, quick_jit, shapes):
     star = Star(**(SCALES | options))
     theta = make_theta(star, scale=0.1)
     transform = star.transform(theta)
+    update = quick_jit(transform.update)
     plain_theta = jax.tree.map(np.asarray, theta)
     rng = np.random.default_rng(0)
     params = {str(shape): rng.normal(size=shape) for shape in shapes}
@@ -179,7 +186,7 @@ def assert_plain(options, make_theta, shapes):
         grads = {k: rng.normal(size=p.shape) * rng.exponential(size=p.shape[-1:]) for k, p in params.items()}
         if "(5,)" in grads:
             grads["(5,)"][2] = 0.0  # a parameter that has never had a gradient
-        updates, state = transform.update(grads, state, params)
+        updates, state = update(grads, state, params)
         for shape, p in params.items():
             expected = plain[shape].update(p, grads[shape])
             np.testing.assert_allclose(updates[shape], expected, rtol=1e-10, atol=1e-12, err_msg=shape)

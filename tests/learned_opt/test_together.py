@@ -11,7 +11,7 @@ ALIKE = {"a": (4, 3), "b": (5,), "c": (4, 3), "d": (3, 4), "e": (5,), "f": (4, 3
 
 
 @pytest.mark.parametrize("aligned", [False, True])
-def test_tensors_of_one_shape_are_as_alone(aligned, make_theta, x64, monkeypatch):
+def test_tensors_of_one_shape_are_as_alone(aligned, make_theta, quick_jit, x64, monkeypatch):
     """Their stack gives what each of them alone does, in the same state; so under `vmap`, as particles are."""
     optimizer = Star(aligned=aligned)
     transform = optimizer.transform(make_theta(optimizer))
@@ -24,10 +24,10 @@ def test_tensors_of_one_shape_are_as_alone(aligned, make_theta, x64, monkeypatch
             updates, state = transform.update(grad, state, params)
         return updates, state
 
-    stacked = jax.vmap(run)(params, grads)
+    stacked = quick_jit(jax.vmap(run))(params, grads)
     monkeypatch.setattr(together, "SMALL", 0)
     for i in range(2):
-        alone = run(*jax.tree.map(lambda x: x[i], (params, grads)))  # noqa: B023
+        alone = quick_jit(run)(*jax.tree.map(lambda x: x[i], (params, grads)))  # noqa: B023
         jax.tree.map(
             lambda x, y: np.testing.assert_allclose(x[i], y, rtol=1e-10, atol=1e-12),  # noqa: B023
             stacked,
