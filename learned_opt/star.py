@@ -19,6 +19,9 @@ from learned_opt.statistics import Decays, Statistics
 
 Preconditioner = Literal["none", "second-moment", "rms"]
 SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero must move too
+# Early decay falls as (1 + t / FADING)^-FADE: it keeps weights small while they find what they fit, and is gone before
+# it would hold up a loss that nears zero.
+FADING, FADE = 1000.0, 6.0
 
 
 class StarState(NamedTuple):
@@ -73,7 +76,11 @@ class Star:
         learned_magnitude: whether the black box has the head a.
         average_magnitude: whether a is averaged over its tensor.
         average_nominal_magnitude: whether a_n is averaged over its tensor.
+        clipping_threshold: the step of a tensor is divided by what the root mean square of its Adam-AggMo direction is
+            above this, as in Adafactor: gradients that surge are ahead of v, and one step could undo all; 0: never.
         weight_decay: at most this share of a parameter is removed in one step (at exp(.) = 1); 0 removes the head.
+        early_decay: this share of every matrix is added to its step, ever less of it: see `FADING`; 0 adds nothing. It
+            is not learned, and f multiplies it as it does the step. Not in the paper.
         relative: whether f has the root mean square of the tensor, at least 0.01, as in Adafactor (arXiv 1804.04235).
         aligned: whether f has the step size of the tensor, which the controller of `learned_opt.alignment`, 230
             meta-parameters more, moves with the alignment of gradients. Not in the paper; step sizes then tune
@@ -96,7 +103,9 @@ class Star:
     learned_magnitude: bool = True
     average_magnitude: bool = False
     average_nominal_magnitude: bool = False
+    clipping_threshold: float = 0.0
     weight_decay: float = 1e-5
+    early_decay: float = 0.0
     relative: bool = False
     aligned: bool = False
     zero_start: bool = False
@@ -213,9 +222,12 @@ class Star:
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
             return Proposal(param, 0.0, zeros, stats)
         decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
-        if kernel.suits(self, param):
-            return Proposal(*kernel.propose(self, theta["network"], decay, grad, param, stats, count))
-        return Proposal(*self.plain(theta["network"], decay, grad, param, stats, count))
+        arguments = theta["network"], decay, grad, param, stats, count
+        found = Proposal(*(kernel.propose(self, *arguments) if kernel.suits(self, param) else self.plain(*arguments)))
+        if not self.early_decay or param.ndim < 2:
+            return found
+        share = self.early_decay * (1 + count.astype(dtype) / FADING) ** -FADE
+        return found._replace(step=found.step + share * param)
 
     def plain(
         self,
@@ -236,8 +248,6 @@ class Star:
         found = reductions.means(squares)
         scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + self.feature_eps)
         rms = jnp.sqrt(found[-1] + self.feature_eps)
-        if self.nominal == "orthogonal":
-            rms = rms * orthogonal.length(grad.shape)
         layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
         layers, channels = networks.without_reduced(layers, features.values(inputs))
         step, decayed = self.outcome(layers, channels, grad, param, read, rms)
@@ -249,7 +259,7 @@ class Star:
     @property
     def needs_rms(self) -> bool:
         """Whether the root mean square of the direction `adam-aggmo` is read."""
-        return self.preconditioner == "rms" or self.nominal == "orthogonal"
+        return self.preconditioner == "rms" or self.nominal == "orthogonal" or self.clipping_threshold > 0
 
     def outcome(
         self,
@@ -262,13 +272,17 @@ class Star:
     ) -> tuple[jax.Array, jax.Array | float]:
         """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
 
-        `rms` is that of the direction `adam-aggmo` over the tensor, times `orthogonal.length` for orthogonal steps.
+        `rms` is that of the direction `adam-aggmo` over the tensor.
         """
         heads = dict(zip(self.heads, networks.outputs(layers, channels), strict=True))
         decayed = (
             self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
         )
-        return self._step(heads, grad, stats, rms), decayed
+        length = orthogonal.length(grad.shape) if self.nominal == "orthogonal" else 1.0
+        step = self._step(heads, grad, stats, length * rms)
+        if self.clipping_threshold:
+            step = step * jnp.minimum(self.clipping_threshold / rms, 1)
+        return step, decayed
 
     def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
         """The black box and the nominal term: `b + n`."""

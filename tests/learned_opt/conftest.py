@@ -17,6 +17,8 @@ SWITCHES: dict[str, tuple[Any, ...]] = {
     "average_magnitude": (True,),
     "average_nominal_magnitude": (True,),
     "weight_decay": (0.0,),
+    "clipping_threshold": (1.0,),
+    "early_decay": (1e-3,),
     "bias_correction": (False,),
     "hidden": ((),),
     "aligned": (True,),

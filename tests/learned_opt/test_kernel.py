@@ -14,7 +14,7 @@ from learned_opt import Star, kernel, statistics
 SCALES: dict[str, Any] = {"step_scale": 0.03, "nominal_scale": 0.02, "exponent_scale": 0.5}
 OPTIONS: dict[str, dict[str, Any]] = {
     "published": {"weight_decay": 0.1},
-    "aligned": {"weight_decay": 0.0, "aligned": True, "preconditioner": "rms"},
+    "aligned": {"weight_decay": 0.0, "aligned": True, "preconditioner": "rms", "clipping_threshold": 0.5},
     "bare": {"weight_decay": 0.0, "nominal": "none", "learned_magnitude": False, "bias_correction": False},
 }
 # Padded both ways; the largest dimension first; one block; convolutions whose largest dimensions are not next to each

@@ -112,3 +112,33 @@ def test_starting_meta_parameters(quick_jit):
         assert weights.std() * np.sqrt(fan_in) == pytest.approx(1, abs=0.05)
         assert weights.mean() * np.sqrt(fan_in) == pytest.approx(0, abs=0.05)
         assert np.abs(weights).max() * np.sqrt(fan_in) < 2.5  # truncated at two deviations before rescaling
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0])
+def test_a_gradient_that_surges_moves_a_tensor_no_further_than_the_threshold(threshold, quick_jit, x64):
+    """Gradients a thousand times as large as before are in the momenta at once, in v over a thousand steps."""
+    star = Star(nominal_scale=RATE, weight_decay=0.0, second_moment_eps=EPS, clipping_threshold=threshold)
+    params, grads = np.linspace(-1, 1, 5), jnp.ones(2010).at[-10:].set(1000.0)
+
+    def lengths(transform):
+        def step(state, grad):
+            updates, state = transform.update(grad * jnp.ones(5), state, params)
+            return state, jnp.sqrt(jnp.square(updates).mean()) / RATE
+
+        return jax.lax.scan(step, transform.init(params), grads)[1]
+
+    found = quick_jit(lambda: lengths(star.transform(silent(star))))()
+    free = quick_jit(lambda: lengths(optax.chain(mean_of(*ADAM_AGGMO), optax.scale(-RATE))))()
+    assert free.max() > 2
+    np.testing.assert_allclose(found, np.minimum(free, 1) if threshold else free, rtol=1e-8)
+
+
+def test_early_decay_is_of_matrices_and_ends(quick_jit, x64):
+    """Without gradients nothing else is left of a step."""
+    star = Star(weight_decay=0.0, early_decay=0.01)
+    transform = star.transform(silent(star))
+    state, zeros = transform.init(PARAMS), jax.tree.map(np.zeros_like, PARAMS)
+    for t in (1, 2000):
+        updates, _ = quick_jit(transform.update)(zeros, state._replace(count=jnp.int32(t - 1)), PARAMS)
+        np.testing.assert_allclose(updates["w"], -0.01 * (1 + t / 1000) ** -6.0 * PARAMS["w"], rtol=1e-10)
+        np.testing.assert_array_equal(updates["b"], 0)

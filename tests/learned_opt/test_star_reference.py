@@ -114,6 +114,11 @@ class PlainStar:
             }[star.nominal]
             a = a.mean() if star.average_nominal_magnitude else a
             new = new - star.nominal_scale * np.exp(star.exponent_scale * a) * direction
+        if star.clipping_threshold:
+            rms = np.sqrt(np.mean((aggmo / root) ** 2) + star.feature_eps)
+            new = p + min(star.clipping_threshold / rms, 1) * (new - p)
+        if star.early_decay and p.ndim > 1:
+            new = new - star.early_decay / (1 + self.t / 1000) ** 6 * p
         if star.relative:
             new = p + max(np.sqrt(np.mean(p**2)), 0.01) * (new - p)
         if star.weight_decay > 0:
@@ -153,6 +158,10 @@ VARIANTS = [
     {"normalised": True, "learned_magnitude": False},
     {"normalised": True, "preconditioner": "rms"},
     {"relative": True},
+    {"clipping_threshold": 0.5},
+    {"early_decay": 0.1},
+    {"early_decay": 0.1, "relative": True},
+    {"clipping_threshold": 0.5, "nominal": "orthogonal", "preconditioner": "rms"},
     {"average_magnitude": True},
     {"average_nominal_magnitude": True},
     {"weight_decay": 0.0},
