@@ -9,7 +9,7 @@ import tyro
 
 from learned_opt import errors
 from learned_opt.errors import UsageError
-from learned_opt.meta_train.sign_descent import sign_descent
+from learned_opt.meta_train.sign_descent import rprop, sign_descent
 from learned_opt.schedules import BASES, Schedule, ScheduledStar
 
 
@@ -41,8 +41,8 @@ class FDSConfig:
     """Outer steps at most."""
     stop_at: float = 0.05
     """Stop when all steps are below this share of their values; 0 never stops."""
-    outer: Literal["sign", "adam"] = "sign"
-    """Sign descent with halving, or Adam whose rates are the first steps."""
+    outer: Literal["sign", "rprop", "adam"] = "sign"
+    """Sign descent with halving; Rprop, whose steps grow too; or Adam, whose rates are the first steps."""
     seeds: int = 1
     """Runs side by side whose hypergradients are averaged in each outer step."""
     mode: Literal["auto", "forward", "reverse"] = "auto"
@@ -109,8 +109,8 @@ class FDSConfig:
     def outer_optimizer(self) -> optax.GradientTransformation:
         """On the windows."""
         first = {name: self.first_step[name] for name in self.names}
-        if self.outer == "sign":
-            return sign_descent(first)
+        if self.outer != "adam":
+            return {"rprop": rprop, "sign": sign_descent}[self.outer](first)
 
         def scale(updates: optax.Updates, params: optax.Params | None) -> optax.Updates:
             return {name: first[name] * u for name, u in updates.items()}

@@ -122,14 +122,16 @@ def finetune() -> Config:
 def fds_sgd() -> FDSConfig:
     """Schedules of learning rate, momentum and weight decay of SGD, from zero, for an MLP on 8x8 digits.
 
-    Command: `learned-opt train fds-sgd`. Time: 30 seconds of one CPU core.
-    Result: the loss at the end of a run falls from 2.41 to 0.04 in 10 outer steps; test loss 0.052 on 4 fresh seeds.
+    Command: `learned-opt train fds-sgd`. Time: 35 seconds of one CPU core.
+    Result: the loss at the end of a run falls from 2.41 to 0.04 in 10 outer steps; test loss 0.046 on 4 fresh seeds,
+    with `--outer sign` 0.052.
     """
     return FDSConfig(
         preset="fds-sgd",
         windows={"learning_rate": 5, "momentum": 1, "weight_decay": 1},
         start={"learning_rate": 0.0, "momentum": 0.0, "weight_decay": 0.0},
         first_step={"learning_rate": 0.1, "momentum": 0.1, "weight_decay": 3e-4},
+        outer="rprop",
         lowest={"learning_rate": 0.0, "momentum": 0.0, "weight_decay": 0.0},
         highest={"learning_rate": 1.0, "momentum": 0.999, "weight_decay": 5e-3},
     )

@@ -72,12 +72,12 @@ def _schedules(search: fds_search.Search) -> bytes:
         label = f"seed {i}: momentum {theta['momentum'][0]:.2f}, decay {theta['weight_decay'][0]:.1e}"
         left.stairs(theta["learning_rate"], edges, label=label, linewidth=1.5)
     left.set(xlabel="inner step", ylabel="learning rate found in 10 outer steps")
-    left.legend(frameon=False, fontsize=8)
+    left.legend(frameon=False, fontsize=8, loc="lower left", bbox_to_anchor=(0, 1))
     names = list(search.tests)
     for y, name in enumerate(names):
         right.plot(search.tests[name], [y] * len(search.tests[name]), "o", color="#0072B2", alpha=0.6)
         right.plot(np.mean(search.tests[name]), y, "|", color="black", markersize=16)
-    right.set(xlabel="test loss after retraining (points: outer seeds; bar: mean)", yticks=range(len(names)))
+    right.set(xlabel="test loss after retraining, by outer seed; bar: mean", yticks=range(len(names)))
     right.set_yticklabels(names)
     right.invert_yaxis()
     for panel in (left, right):

@@ -33,8 +33,10 @@ SETTINGS = {
     "MetaOptimize at 1e-2": (1e-4, 1e-2),
     **{f"fixed {rate:g}": (rate, 0.0) for rate in FIXED},
 }
-# In the published code the first moment of Adam is a plain sum, so that its 1e-3 acts like 1e-2.
+# In the published code the first moment of Adam is a plain sum, so that its 1e-3 acts like 1e-2: what it was run with.
+# The accuracy is judged at that; at the rate that the paper prints it is in the table of all settings.
 RATES = ("meta-rate 1e-3, as in the paper", "meta-rate 1e-2, as its code acts")
+RUN_WITH = 1
 
 
 class Runs(NamedTuple):
@@ -139,35 +141,35 @@ def switches(seed: int, seeds: int) -> tuple[list[Row], Moving]:
     )
     by_phase = np.asarray(accuracy).reshape(len(starts), seeds, PHASES, PHASE).mean(3)
     found = Moving(by_phase, np.asarray(logs[: len(RATES)]))
-    return [row for i in range(len(RATES)) for row in _rows(found, i, seeds)], found
+    return [_accuracy(found, RUN_WITH, seeds), *(_grown(found, i, seeds) for i in range(len(RATES)))], found
 
 
-def _rows(found: Moving, setting: int, seeds: int) -> list[Row]:
-    """Both criteria, for one meta-rate."""
+def _accuracy(found: Moving, setting: int, seeds: int) -> Row:
     ours, fixed = found.accuracy[setting].mean(1), found.accuracy[len(RATES) :].mean(2)
     best = int(fixed.mean(1).argmax())
+    return Row(
+        "MO-7",
+        f"mean online accuracy, {PHASES} phases, {RATES[setting]}, against the best of 5 fixed, {FIXED[best]:g}",
+        ">= best fixed",
+        f"{ours.mean():.4f} against {fixed[best].mean():.4f}",
+        bool(ours.mean() >= fixed[best].mean()),
+        "above best fixed",
+        f"{ours.min():.4f} to {ours.max():.4f} over {seeds} seeds",
+    )
+
+
+def _grown(found: Moving, setting: int, seeds: int) -> Row:
     at = [PHASE * phase for phase in range(1, PHASES)]
     grown = np.array([[x[t : t + 200].max() > x[t - 1] for t in at] for x in found.logs[setting]]).sum(1)
-    return [
-        Row(
-            "MO-7",
-            f"mean online accuracy, {PHASES} phases, {RATES[setting]}, against the best of 5 fixed, {FIXED[best]:g}",
-            ">= best fixed",
-            f"{ours.mean():.4f} against {fixed[best].mean():.4f}",
-            bool(ours.mean() >= fixed[best].mean()),
-            "above best fixed",
-            f"{ours.min():.4f} to {ours.max():.4f} over {seeds} seeds",
-        ),
-        Row(
-            "MO-7",
-            f"switches after which the step size is larger than before, within 200 steps, {RATES[setting]}",
-            f">= 7 of {len(at)}",
-            f"{', '.join(map(str, grown))} by seed",
-            bool(grown.min() >= 7),
-            "",
-            f"{grown.min()} to {grown.max()} over {seeds} seeds",
-        ),
-    ]
+    return Row(
+        "MO-7",
+        f"switches after which the step size is larger than before, within 200 steps, {RATES[setting]}",
+        f">= 7 of {len(at)}",
+        f"{', '.join(map(str, grown))} by seed",
+        bool(grown.min() >= 7),
+        "",
+        f"{grown.min()} to {grown.max()} over {seeds} seeds",
+    )
 
 
 def _phases(seed: int) -> TeacherTask:

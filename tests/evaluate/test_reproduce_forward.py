@@ -10,8 +10,8 @@ import jax
 import numpy as np
 import pytest
 
-from learned_opt.evaluate.reproduce import fds_identities, fds_search, metaoptimize_identities
-from learned_opt.evaluate.reproduce.metaoptimize_runs import Moving, _rows
+from learned_opt.evaluate.reproduce import fds_identities, fds_search, metaoptimize_identities, metaoptimize_runs
+from learned_opt.evaluate.reproduce.metaoptimize_runs import Moving
 from learned_opt.evaluate.reproduce.teacher_task import teacher_task
 
 
@@ -35,20 +35,18 @@ def test_rows_of_moving_data_can_fail() -> None:
     accuracy[3], accuracy[1] = 0.6, 0.7
     falls = np.repeat(-np.arange(20_000)[None], 3, 0)
     found = Moving(accuracy, np.stack([falls, -falls]))
-    assert [row.passed for row in _rows(found, 0, 3)] == [False, False]
-    assert [row.passed for row in _rows(found, 1, 3)] == [True, True]
+    for setting, passed in ((0, False), (1, True)):
+        assert metaoptimize_runs._accuracy(found, setting, 3).passed == passed
+        assert metaoptimize_runs._grown(found, setting, 3).passed == passed
 
 
 def test_rows_of_a_search_can_fail() -> None:
     """A loss of 0.9 by those of greedy descent and of random search: the limits are 0.95, 0.88 and 1.03."""
-    for averaged, greedy, searched, expected in (
-        (1, 1.0, 0.85, [True, False, False]),
-        (4, 1.1, 0.9, [True, True, True]),
-    ):
-        rows = list(fds_search._rows(averaged, [0.8, 0.9, 1.0], greedy, searched))
+    for greedy, searched, expected in ((1.0, 0.85, [True, False, False]), (1.1, 0.9, [True, True, True])):
+        rows = list(fds_search._rows([0.8, 0.9, 1.0], greedy, searched))
         assert [row.passed for row in rows] == expected
-        assert all(("as published" in row.what) and ("not as published" in row.what) == (averaged > 1) for row in rows)
-        assert f"with {20 // averaged}x the runs" in rows[2].what
+        assert "with 20x the runs" in rows[2].what
+    assert [row.passed for row in fds_search._rows([0.9, 1.0, 1.0], 1.1, 1.0)] == [False, True, True]
 
 
 def test_the_teacher_task_is_the_published_one() -> None:
@@ -71,26 +69,16 @@ def test_the_teacher_task_is_the_published_one() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "files", "misses"),
+    ("name", "files"),
     [
-        ("fds", ["fds.md", "memory.png", "results.json", "schedules.png"], ("FDS-5", "a run each, as published")),
-        (
-            "metaoptimize",
-            ["metaoptimize.md", "results.json", "step_sizes.png", "switches.png"],
-            ("MO-7", "meta-rate 1e-3, as in the paper"),
-        ),
+        ("fds", ["fds.md", "memory.png", "results.json", "schedules.png"]),
+        ("metaoptimize", ["metaoptimize.md", "results.json", "step_sizes.png", "switches.png"]),
     ],
 )
-def test_rows_that_fail_are_the_known_misses(
-    name: str, files: list[str], misses: tuple[str, str], tmp_path: Path
-) -> None:
-    """The command says so, with exit status 1; docs/forward.md says why."""
+def test_all_rows_pass(name: str, files: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "learned_opt.cli", "reproduce", name, "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
-    assert sorted(os.listdir(tmp_path / "out")) == files, done.stdout + done.stderr
-    results = json.loads((tmp_path / "out/results.json").read_text())
-    failed = [row for row in results["rows"] if not row["passed"]]
-    assert all(row["id"] == misses[0] and misses[1] in row["what"] for row in failed), done.stdout
-    assert done.returncode == (1 if failed else 0)
-    assert ("rows fail" if failed else "all rows pass") in done.stdout
-    assert results["passed"] == (not failed)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert sorted(os.listdir(tmp_path / "out")) == files
+    assert json.loads((tmp_path / "out/results.json").read_text())["passed"]
+    assert "all rows pass" in done.stdout

@@ -22,7 +22,7 @@ from learned_opt.meta_train.fds import FDS, FDSTrainer
 from learned_opt.meta_train.fds_config import FDSConfig
 from learned_opt.meta_train.hypergradient import WholeRun
 from learned_opt.meta_train.presets import fds_adamw, fds_sgd, fds_star
-from learned_opt.meta_train.sign_descent import converged, sign_descent
+from learned_opt.meta_train.sign_descent import converged, rprop, sign_descent
 from learned_opt.schedules import Schedule, ScheduledStar, as_schedule, window_starts
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
@@ -56,6 +56,18 @@ def test_sign_descent_halves_at_a_flip_and_ignores_what_is_not_finite() -> None:
     small = state._replace(steps={"a": jnp.full(2, 1e-3), "b": jnp.full(1, 1e-3)})
     assert not converged(small, theta)  # b is at zero
     assert converged(small, {"a": jnp.ones(2), "b": -jnp.ones(1)})
+
+
+def test_rprop_grows_while_a_sign_stays_and_waits_where_it_flips() -> None:
+    outer = rprop({"a": 0.1})
+    theta = {"a": jnp.zeros(1)}
+    state, path = outer.init(theta), []
+    for gradient in (-1.0, -7.0, 3.0, 1e-9, 2.0, -1.0, 0.0, jnp.inf, -4.0):
+        updates, state = outer.update({"a": jnp.array([gradient])}, state, theta)
+        theta = optax.apply_updates(theta, updates)
+        path.append(float(theta["a"][0]))
+    # Steps 0.1, 0.12; 0.06 from the flip on, and 0.072; 0.036 from the second; nothing came before the last.
+    np.testing.assert_allclose(path, [0.1, 0.22, 0.22, 0.16, 0.088, 0.088, 0.088, 0.088, 0.124], rtol=1e-5)
 
 
 def test_schedules_are_piecewise_constant_and_stretch() -> None:
