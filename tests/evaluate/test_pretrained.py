@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "68c3821225dde33f43a75f44c7b5e78fa18f56409c4afcaffed855f4528ed9cf"
+STAR = "01a65223b8394e37e9f19948cefa6f1023cbc64ceaaecfb3da21606d6904e91f"
 
 
 def test_digits_says_what_it_is_and_is_not():
