@@ -39,17 +39,19 @@ def _descent(first_steps: Any, decay: float, growth: float, waits: bool) -> opta
         steps = jax.tree.map(lambda s, p: jax.tree.map(lambda x: jnp.full_like(x, s), p), first_steps, params)
         return SignDescentState(steps, jax.tree.map(jnp.zeros_like, params))
 
-    def length(length: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-        return length * jnp.where(new * old == -1, decay, jnp.where(new * old == 1, growth, 1.0)).astype(length.dtype)
-
     def update(
         updates: optax.Updates, state: SignDescentState, params: optax.Params | None = None
     ) -> tuple[optax.Updates, SignDescentState]:
         del params
         signs = jax.tree.map(lambda g: jnp.where(jnp.isfinite(g), jnp.sign(g), 0), updates)
-        steps = jax.tree.map(length, state.steps, signs, state.signs)
+        turns = jax.tree.map(jnp.multiply, signs, state.signs)  # 1: the same sign again, -1: the other, 0: one is none
+        steps = jax.tree.map(
+            lambda length, turn: jnp.where(turn == -1, decay * length, jnp.where(turn == 1, growth * length, length)),
+            state.steps,
+            turns,
+        )
         if waits:
-            signs = jax.tree.map(lambda new, old: jnp.where(new * old == -1, 0, new), signs, state.signs)
+            signs = jax.tree.map(lambda sign, turn: jnp.where(turn == -1, 0, sign), signs, turns)
         return jax.tree.map(lambda s, length: -s * length, signs, steps), SignDescentState(steps, signs)
 
     return optax.GradientTransformation(init, update)
