@@ -39,7 +39,11 @@ def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     numbers; a few neighbours at a time, in many places at once, make vectors, and keep the digits of float32.
     """
     together = TOGETHER if arrays[0].size > FEW else len(arrays)
-    return tuple(total for i in range(0, len(arrays), together) for total in _sums(arrays[i : i + together]))
+    loops = -(-len(arrays) // together)
+    found: list[Any] = [None] * len(arrays)
+    for i in range(loops):
+        found[i::loops] = _sums(arrays[i::loops])
+    return tuple(found)
 
 
 @sums.defjvp
