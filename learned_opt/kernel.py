@@ -17,7 +17,7 @@ import numpy as np
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton
 
-from learned_opt import alignment, features, network, nominal, statistics
+from learned_opt import alignment, features, network, nominal, statistics, steps
 from learned_opt.base import Theta
 from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
@@ -49,15 +49,17 @@ def propose(
     stats: Statistics,
     count: jax.Array,
 ) -> Result:
-    """What `star.plain` makes of the other arguments: by kernels on a GPU, plainly elsewhere and for derivatives."""
+    """What `steps.plain` makes of the other arguments: by kernels on a GPU, plainly elsewhere and for derivatives."""
+
+    plain = functools.partial(steps.plain, star)
 
     @jax.custom_jvp
     def chosen(*args: Any) -> Result:
-        return jax.lax.platform_dependent(*args, cuda=functools.partial(fused, star), default=star.plain)
+        return jax.lax.platform_dependent(*args, cuda=functools.partial(fused, star), default=plain)
 
     @chosen.defjvp
     def jvp(primals: Any, tangents: Any) -> Any:
-        return jax.jvp(star.plain, primals, tangents)
+        return jax.jvp(plain, primals, tangents)
 
     return chosen(theta, decay, grad, param, stats, count)
 
@@ -164,7 +166,7 @@ def _second(star: "Star", shapes: Any, flat_ref: Any, *refs: Any) -> None:
     grad, param = g_ref[...], p_ref[...]
     stats, means = _block(rates, [m_ref[i] for i in range(3)], v_ref[...], reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
-    step, decayed = star.outcome(layers, features.values(inputs), grad, param, stats, rms)
+    step, decayed = steps.outcome(star, layers, features.values(inputs), grad, param, stats, rms)
     step_ref[...] = step
     for ref in decayed_ref:
         ref[...] = decayed

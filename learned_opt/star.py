@@ -1,6 +1,5 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -8,12 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, kernel, orthogonal, reductions, statistics, together
-from learned_opt import network as networks
-from learned_opt import nominal as directions
+from learned_opt import alignment, errors, features, kernel, statistics, steps, together
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
-from learned_opt.network import Layer
 from learned_opt.nominal import Nominal
 from learned_opt.statistics import Decays, Statistics
 
@@ -40,13 +36,13 @@ class Proposal(NamedTuple):
     """What STAR would do to one tensor, a wide dimension last, before the controller has its say.
 
     step: the black box and the nominal term, to be subtracted. decay: the share of the tensor that goes with it, or 0.
-    products: of the gradient and the momenta before it, or ().
+    products: of the gradient and the momenta before it, or (). statistics: new ones, or () where they are known.
     """
 
     step: jax.Array
     decay: jax.Array | float
     products: Any
-    statistics: Statistics
+    statistics: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,14 +181,19 @@ class Star:
             )
             owned = [Statistics(*own) for own in zip(*stats, strict=True)]
 
-            def propose(grad: jax.Array, param: jax.Array, own: Statistics) -> Proposal:
-                return self._propose(theta, grad, param, own, count)
+            def refresh(grad: jax.Array, param: jax.Array, own: Statistics) -> Any:
+                return self._refresh(theta, grad, param, own)
 
-            proposals = together.each(propose, list(zip(*moved, owned, strict=True)))
+            def propose(grad: jax.Array, param: jax.Array, own: Statistics, new: Any) -> Proposal:
+                return self._propose(theta, grad, param, own, new, count)
+
+            found = together.each((refresh, propose), list(zip(*moved, owned, strict=True)))
+            proposals = [proposal for _, proposal in found]
+            refreshed = [proposal.statistics or new for new, proposal in found]
             factors, aligned = self._factors(theta, state.alignment, leaves, proposals, count)
             return (
                 structure.unflatten(map(_finish, leaves, proposals, factors)),
-                StarState(count, _transpose(structure, [p.statistics for p in proposals]), aligned),
+                StarState(count, _transpose(structure, refreshed), aligned),
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -207,105 +208,36 @@ class Star:
         sizes = jnp.stack([_rms(p, dtype) for p in params])
         factors = jnp.maximum(sizes, SMALLEST_SIZE) if self.relative else jnp.ones_like(sizes)
         if self.aligned:
-            steps = factors * jnp.stack([_rms(p.step, dtype) for p in proposals])
+            lengths = factors * jnp.stack([_rms(p.step, dtype) for p in proposals])
             products = [p.products for p in proposals]
-            controlled, state = alignment.control(theta["controller"], state, products, steps, sizes, count)
+            controlled, state = alignment.control(theta["controller"], state, products, lengths, sizes, count)
             factors = factors * controlled
         return list(factors), state
 
-    def _propose(
-        self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics, count: jax.Array
-    ) -> Proposal:
-        """For one tensor, a wide dimension last: its step before any control, and its new statistics."""
-        dtype = param.dtype
+    def _refresh(self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics) -> Any:
+        """New statistics of one tensor, a wide dimension last, or () where a kernel makes them with the step."""
         if not param.size:  # a mean over nothing is NaN, and would reach the state and every meta-gradient
+            return stats
+        return () if kernel.suits(self, param) else statistics.update(stats, grad, _decays(theta, param.dtype))
+
+    def _propose(
+        self, theta: Theta, grad: jax.Array, param: jax.Array, before: Statistics, stats: Any, count: jax.Array
+    ) -> Proposal:
+        """The step of that tensor before any control; `stats`, or (), are those that `_refresh` made of `before`."""
+        dtype = param.dtype
+        if not param.size:
             zeros = Products(jnp.zeros(3, dtype), jnp.zeros(3, dtype), jnp.zeros((), dtype))
-            return Proposal(param, 0.0, zeros, stats)
-        decay = statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
-        arguments = theta["network"], decay, grad, param, stats, count
-        found = Proposal(*(kernel.propose(self, *arguments) if kernel.suits(self, param) else self.plain(*arguments)))
-        if not self.early_decay or param.ndim < 2:
-            return found
-        share = self.early_decay * (1 + count.astype(dtype) / FADING) ** -FADE
-        return found._replace(step=found.step + share * param)
-
-    def plain(
-        self,
-        network: Theta,
-        decay: Decays,
-        grad: jax.Array,
-        param: jax.Array,
-        stats: Statistics,
-        count: jax.Array,
-    ) -> tuple[jax.Array, Any, Any, Statistics]:
-        """What a `Proposal` holds, as XLA makes it."""
-        before, stats = stats.momenta, statistics.update(stats, grad, decay)
-        read = statistics.correct_bias(stats, decay, count.astype(grad.dtype)) if self.bias_correction else stats
-        inputs = features.parameter_features(grad, param, read, self.second_moment_eps)
-        squares = features.squares(inputs)
-        if self.needs_rms:
-            squares.append(jnp.square(directions.mean(read.momenta)) / (read.second_moment + self.second_moment_eps))
-        found = reductions.means(squares)
-        scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + self.feature_eps)
-        rms = jnp.sqrt(found[-1] + self.feature_eps)
-        layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
-        layers, channels = networks.without_reduced(layers, features.values(inputs))
-        step, decayed = self.outcome(layers, channels, grad, param, read, rms)
-        if not self.aligned:
-            return step, decayed, (), stats
-        weight = jax.lax.rsqrt(read.second_moment + self.second_moment_eps)
-        return step, decayed, alignment.products(grad, before, weight), stats
-
-    @property
-    def needs_rms(self) -> bool:
-        """Whether the root mean square of the direction `adam-aggmo` is read."""
-        return self.preconditioner == "rms" or self.nominal == "orthogonal" or self.clipping_threshold > 0
-
-    def outcome(
-        self,
-        layers: Sequence[Layer],
-        channels: list[jax.Array],
-        grad: jax.Array,
-        param: jax.Array,
-        stats: Statistics,
-        rms: jax.Array,
-    ) -> tuple[jax.Array, jax.Array | float]:
-        """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
-
-        `rms` is that of the direction `adam-aggmo` over the tensor.
-        """
-        heads = dict(zip(self.heads, networks.outputs(layers, channels), strict=True))
-        decayed = (
-            self.weight_decay * jnp.exp(self.exponent_scale * heads["decay"]) * param if self.weight_decay else 0.0
-        )
-        length = orthogonal.length(grad.shape) if self.nominal == "orthogonal" else 1.0
-        step = self._step(heads, grad, stats, length * rms)
-        if self.clipping_threshold:
-            step = step * jnp.minimum(self.clipping_threshold / rms, 1)
-        return step, decayed
-
-    def _step(self, heads: dict[str, jax.Array], grad: jax.Array, stats: Statistics, rms: jax.Array) -> jax.Array:
-        """The black box and the nominal term: `b + n`."""
-
-        def magnitude(head: str, averaged: bool) -> jax.Array:
-            exponent = heads[head].mean() if averaged else heads[head]
-            return jnp.exp(self.exponent_scale * exponent)
-
-        step = self.step_scale * heads["direction"]
-        if self.normalised:
-            step = step * jax.lax.rsqrt(jnp.mean(jnp.square(heads["direction"])) + self.feature_eps)
-        if self.learned_magnitude:
-            step = step * magnitude("magnitude", self.average_magnitude)
-        if self.preconditioner == "second-moment":
-            step = step * jax.lax.rsqrt(stats.second_moment + self.preconditioner_eps)
-        elif self.preconditioner == "rms":
-            step = step * rms
-        if self.nominal == "none":
-            return step
-        scale = self.nominal_scale * magnitude("nominal", self.average_nominal_magnitude)
-        return step + scale * directions.direction(
-            self.nominal, grad, stats, rms, self.second_moment_eps, self.feature_eps
-        )
+            return Proposal(param, 0.0, zeros, ())
+        arguments = theta["network"], _decays(theta, dtype), grad, param, before
+        if kernel.suits(self, param):
+            found = Proposal(*kernel.propose(self, *arguments, count))
+        else:
+            found = Proposal(*steps.step(self, *arguments, stats, count), ())
+        if self.early_decay and param.ndim > 1:
+            share = self.early_decay * (1 + count.astype(dtype) / FADING) ** -FADE
+            found = found._replace(step=found.step + share * param)
+        # Where no factor comes between them they leave as one: for two results of a loop the network runs twice.
+        return found if self.relative or self.aligned else found._replace(step=found.step + found.decay, decay=0.0)
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -315,6 +247,10 @@ def black_box_mlp(**options: Any) -> Star:
     comparison of the two measures the stabilisers and nothing else.
     """
     return Star(**{"nominal": "none", "preconditioner": "none", "weight_decay": 0.0, **options})
+
+
+def _decays(theta: Theta, dtype: jnp.dtype) -> Decays:
+    return statistics.decays(jax.tree.map(lambda x: jnp.asarray(x, dtype), theta["decays"]))
 
 
 def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> jax.Array:

@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import Theta
 from learned_opt.meta_train.unroll import Problem, Unrolled, Unroller
@@ -28,10 +29,12 @@ class Perturbation:
 
     def draw(self, theta: Theta, key: jax.Array) -> Theta:
         """Samples eps, shaped as theta."""
-        leaves, structure = jax.tree.flatten(theta)
-        keys = jax.random.split(key, len(leaves))
-        noise = [jax.random.normal(k, x.shape, x.dtype) for k, x in zip(keys, leaves, strict=True)]
-        return jax.tree.map(lambda s, x: s * x, self._sigma(theta), jax.tree.unflatten(structure, noise))
+        # One vector, as random numbers of every leaf take long to compile; in a loop over its halves, as what a loop
+        # makes is in memory: XLA would make the numbers again in everything that reads them.
+        flat, unravel = ravel_pytree(theta)
+        halves = jax.lax.map(lambda k: jax.random.normal(k, (-(-flat.size // 2),), flat.dtype), jax.random.split(key))
+        noise = unravel(halves.reshape(-1)[: flat.size])
+        return jax.tree.map(lambda s, x: s * x, self._sigma(theta), noise)
 
     def members(self, theta: Theta, eps: Theta) -> Theta:
         """The pair, along a leading axis."""

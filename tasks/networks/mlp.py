@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 
 from learned_opt.tasks.networks.architecture import Activation
+from learned_opt.tasks.networks.kernels import lecun_normal
 
 
 class MLP(nnx.Module):
@@ -24,7 +25,9 @@ class MLP(nnx.Module):
     ) -> None:
         """`hidden` holds the widths of the hidden layers, each followed by norm, activation and dropout."""
         sizes = (math.prod(shape), *hidden, outputs)
-        self.layers = nnx.List([nnx.Linear(i, o, rngs=rngs) for i, o in itertools.pairwise(sizes)])
+        self.layers = nnx.List(
+            [nnx.Linear(i, o, kernel_init=lecun_normal, rngs=rngs) for i, o in itertools.pairwise(sizes)]
+        )
         self.norms = nnx.List([nnx.LayerNorm(size, rngs=rngs) for size in hidden if norm == "layer"])
         self.dropout = nnx.Dropout(dropout)
 

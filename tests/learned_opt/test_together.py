@@ -1,5 +1,7 @@
 """Ways through STAR's update that small trees do not take, against the plain ones."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -67,6 +69,15 @@ def test_a_group_is_one_program(make_theta):
         return str(jax.make_jaxpr(transform.update)(params, transform.init(params), params)).count(" exp ")
 
     assert exponentials(20) == exponentials(1) > 0
+
+
+def test_the_network_of_a_group_runs_once(make_theta):
+    """XLA makes what has two results in a loop twice: there are eight rectifiers, one for each hidden unit."""
+    optimizer = Star()
+    transform = optimizer.transform(make_theta(optimizer))
+    params = [jnp.zeros((12, 20))] * 4
+    compiled = jax.jit(transform.update).lower(params, transform.init(params), params).compile().as_text()
+    assert len(re.findall(r"\[(?:\d+,)*12,20\]\S* maximum\(", compiled)) == 8
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (7,), (3, 0), (2, 3, 5), (70_001,), (2, 70_001)])
