@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from learned_opt.base import Theta
 from learned_opt.meta_train.unroll import Problem, Unrolled, Unroller
@@ -29,11 +28,13 @@ class Perturbation:
 
     def draw(self, theta: Theta, key: jax.Array) -> Theta:
         """Samples eps, shaped as theta."""
-        # One vector, as random numbers of every leaf take long to compile; in a loop over its halves, as what a loop
-        # makes is in memory: XLA would make the numbers again in everything that reads them.
-        flat, unravel = ravel_pytree(theta)
-        halves = jax.lax.map(lambda k: jax.random.normal(k, (-(-flat.size // 2),), flat.dtype), jax.random.split(key))
-        noise = unravel(halves.reshape(-1)[: flat.size])
+        # A program of random numbers for each leaf takes longer to compile than an unroll; this is one, in a loop, and
+        # gives the same numbers: the first of as many as the largest leaf has.
+        leaves, structure = jax.tree.flatten(theta)
+        most, dtype = max(x.size for x in leaves), jnp.result_type(*leaves)
+        drawn = jax.lax.map(lambda k: jax.random.normal(k, (most,), dtype), jax.random.split(key, len(leaves)))
+        rows = zip(drawn, leaves, strict=True)
+        noise = structure.unflatten([row[: x.size].reshape(x.shape).astype(x.dtype) for row, x in rows])
         return jax.tree.map(lambda s, x: s * x, self._sigma(theta), noise)
 
     def members(self, theta: Theta, eps: Theta) -> Theta:
