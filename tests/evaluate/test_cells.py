@@ -55,6 +55,13 @@ def kept(run, tmp_path_factory):
     return store.directory, runs
 
 
+def copied(kept, directory):
+    """The folder, which a test may add to, with the cells of `kept` in it."""
+    for path in kept[0].glob("*.npz"):
+        (directory / path.name).write_bytes(path.read_bytes())
+    return directory
+
+
 def same(a, b):
     np.testing.assert_array_equal(a.curves, b.curves)
     np.testing.assert_array_equal(a.valid_curves, b.valid_curves)
@@ -74,8 +81,8 @@ def test_nothing_is_run_again(run, kept, monkeypatch):
         same(again[name], runs[name])
 
 
-def test_another_optimizer_runs_alone(run, kept):
-    store = Store(kept[0])
+def test_another_optimizer_runs_alone(run, kept, tmp_path):
+    store = Store(copied(kept, tmp_path))
     runs = run(store, ("sgd", "adam@1e-3", "adam@1e-2"))
     assert store.counts == counts(1, 2)
     same(runs["sgd"], kept[1]["sgd"])
@@ -107,9 +114,7 @@ def flipped(content):
 
 @pytest.mark.parametrize("damage", [flipped, lambda content: content[:-30], lambda content: b""])
 def test_damaged_files_are_run_again_and_counted(damage, run, kept, tmp_path):
-    for path in kept[0].glob("*.npz"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    hurt = min(tmp_path.glob("*.npz"))
+    hurt = min(copied(kept, tmp_path).glob("*.npz"))
     hurt.write_bytes(damage(hurt.read_bytes()))
     store = Store(tmp_path)
     runs = run(store)
