@@ -34,7 +34,7 @@ class Perturbation:
         most, dtype = max(x.size for x in leaves), jnp.result_type(*leaves)
         drawn = jax.lax.map(lambda k: jax.random.normal(k, (most,), dtype), jax.random.split(key, len(leaves)))
         rows = zip(drawn, leaves, strict=True)
-        noise = structure.unflatten([row[: x.size].reshape(x.shape).astype(x.dtype) for row, x in rows])
+        noise = jax.tree.unflatten(structure, [row[: x.size].reshape(x.shape).astype(x.dtype) for row, x in rows])
         return jax.tree.map(lambda s, x: s * x, self._sigma(theta), noise)
 
     def members(self, theta: Theta, eps: Theta) -> Theta:
