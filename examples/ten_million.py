@@ -34,7 +34,7 @@ def loss(params: list[dict[str, jax.Array]], images: jax.Array, labels: jax.Arra
     return optax.softmax_cross_entropy_with_integer_labels(x, labels).mean()
 
 
-def train(optimizer: optax.GradientTransformationExtraArgs, steps: int) -> tuple[list[float], float]:
+def train(optimizer: optax.GradientTransformation, steps: int) -> tuple[list[float], float]:
     """The losses before every step, and the seconds of one."""
     data = load_digits()
     images, labels = jnp.asarray(data.data / 16, jnp.float32), jnp.asarray(data.target)
@@ -57,9 +57,9 @@ def train(optimizer: optax.GradientTransformationExtraArgs, steps: int) -> tuple
 
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    print(f"{sum(x.size for x in jax.tree.leaves(init(jax.random.key(0)))):,} parameters")
+    print(f"{sum(x.size for x in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))):,} parameters")
     for name, optimizer in (("adam", optax.adam(1e-3)), ("star", learned_opt.load("star"))):
-        losses, seconds = train(optax.with_extra_args_support(optimizer), steps)
+        losses, seconds = train(optimizer, steps)
         every = max(steps // 10, 1)
         shown = ", ".join(f"{value:.3g}" for value in losses[::every])
         print(f"{name}: {seconds:.2f} s a step; loss every {every} steps: {shown}; the last {losses[-1]:.3g}")

@@ -38,8 +38,8 @@ def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     operand that operand in memory. As no compiler may change the order of a sum, it would be a loop over single
     numbers; a few neighbours at a time, in many places at once, make vectors, and keep the digits of float32.
     """
-    together = TOGETHER if arrays[0].size > FEW else len(arrays)
-    loops = -(-len(arrays) // together)
+    loops = -(-len(arrays) // TOGETHER) if arrays[0].size > FEW else 1
+    # Dealt out in turn, as what is heavy stands side by side: a loop of the heaviest alone does not become vectors.
     found: list[Any] = [None] * len(arrays)
     for i in range(loops):
         found[i::loops] = _sums(arrays[i::loops])

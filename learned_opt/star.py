@@ -1,5 +1,6 @@
 """STAR: a small per-parameter MLP optimizer with stabilising inductive biases (arXiv 2209.11208)."""
 
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -181,13 +182,8 @@ class Star:
             )
             owned = [Statistics(*own) for own in zip(*stats, strict=True)]
 
-            def refresh(grad: jax.Array, param: jax.Array, own: Statistics) -> Any:
-                return self._refresh(theta, grad, param, own)
-
-            def propose(grad: jax.Array, param: jax.Array, own: Statistics, new: Any) -> Proposal:
-                return self._propose(theta, grad, param, own, new, count)
-
-            found = together.each((refresh, propose), list(zip(*moved, owned, strict=True)))
+            stages = functools.partial(self._refresh, theta), functools.partial(self._propose, theta, count)
+            found = together.each(stages, list(zip(*moved, owned, strict=True)))
             proposals = [proposal for _, proposal in found]
             refreshed = [proposal.statistics or new for new, proposal in found]
             factors, aligned = self._factors(theta, state.alignment, leaves, proposals, count)
@@ -221,7 +217,7 @@ class Star:
         return () if kernel.suits(self, param) else statistics.update(stats, grad, _decays(theta, param.dtype))
 
     def _propose(
-        self, theta: Theta, grad: jax.Array, param: jax.Array, before: Statistics, stats: Any, count: jax.Array
+        self, theta: Theta, count: jax.Array, grad: jax.Array, param: jax.Array, before: Statistics, stats: Any
     ) -> Proposal:
         """The step of that tensor before any control; `stats`, or (), are those that `_refresh` made of `before`."""
         dtype = param.dtype

@@ -73,7 +73,7 @@ class OuterSteps:
 
     def init(self, key: jax.Array, theta: Theta) -> tuple[EstimatorState, ...]:
         """Fresh particles, one state for each component; leading axes are devices and particles of a device."""
-        arguments = self.estimators, self.replicate(jax.random.key_data(key)), self.replicate(theta), self.indices
+        arguments = self.estimators, jax.random.key_data(key), theta, self.indices
         # It runs once: compiling it well would take several times as long.
         return self._init.lower(*arguments).compile({"xla_backend_optimization_level": 0})(*arguments)
 
