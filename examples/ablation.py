@@ -1,7 +1,8 @@
 """What matters in STAR and its meta-training: one change at a time from a small recipe, with several seeds of each.
 
     python examples/ablation.py                  # everything, then docs/ablation.md's table and plot into runs/ablation
-    python examples/ablation.py recipe no-nominal   # these alone: runs share the work, and one stopped goes on
+    python examples/ablation.py recipe no-nominal   # these alone, and their table
+    python examples/ablation.py no-nominal          # this alone, and no table: runs share the work; one stopped goes on
 
 A score is the loss of the recipe by that of the variant, both meta-trained with the same seed: above 1, the change
 helps.
@@ -16,9 +17,11 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.evaluate import batch, scores, statistics, suites
 from learned_opt.evaluate.benchmark import KEY
+from learned_opt.meta_train import start
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.presets import star
 from learned_opt.meta_train.trainer import MetaTrainer
@@ -36,7 +39,7 @@ RECIPE = dataclasses.replace(
     tasks=(*(f"{name}+reparametrised" for name in AUGMENTED), "quadratic-noisy"),
     measured_on="train",
     aggregate="mean",
-    steps=800,
+    steps=1000,
     max_horizon=1000,
     checkpoint_every=200,
     devices=1,
@@ -45,6 +48,7 @@ RECIPE = dataclasses.replace(
 VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "recipe": ("the recipe", {}, {}),
     "no-controller": ("no controller of step sizes", {}, {"aligned": False}),
+    "adam-aggmo": ("the nominal term not orthogonal", {}, {"nominal": "adam-aggmo"}),
     "no-nominal": ("no nominal term", {}, {"nominal": "none"}),
     "no-magnitude": ("no learned magnitude", {}, {"learned_magnitude": False}),
     "normalised": (
@@ -54,6 +58,8 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     ),
     "both": ("both: magnitude, RMS-normalised direction", {}, {"normalised": True}),
     "relative": ("steps relative to the tensor's RMS", {}, {"relative": True, "nominal_scale": 0.03}),
+    "no-clipping": ("steps not shortened where gradients surge", {}, {"clipping_threshold": 0.0}),
+    "no-early-decay": ("no early decay", {}, {"early_decay": 0.0}),
     "random-start": ("last layer starts at random", {}, {"zero_start": False}),
     "no-augmentation": ("no augmentation", {"tasks": (*AUGMENTED, "quadratic-noisy")}, {}),
     "decay-0": ("meta weight decay 0 for 0.1", {"weight_decay": 0.0}, {}),
@@ -61,12 +67,10 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "valid": ("validation loss as meta-objective", {"measured_on": "valid"}, {}),
     "mean-log": ("mean of logarithms as meta-objective", {"aggregate": "mean-log"}, {}),
     "mean-log-valid": ("mean of logarithms of validation loss", {"measured_on": "valid", "aggregate": "mean-log"}, {}),
-    "backprop": (
-        "truncated backprop for PES",
-        {"estimator": "truncated-backprop"},
-        {},
-    ),
+    "backprop": ("truncated backprop for PES", {"estimator": "truncated-backprop"}, {}),
+    "backprop-then-pes": ("truncated backprop for the first half, PES for the second", {}, {}),
 }
+FIRST_HALF = {"backprop-then-pes": {"estimator": "truncated-backprop"}}  # each half on a schedule of its own
 
 
 def config(variant: str, seed: int) -> Config:
@@ -80,8 +84,23 @@ def meta_train(variant: str) -> list[Path]:
     """The run directories of all seeds; runs that ended are left as they are."""
     directories = [OUT / f"{variant}-{seed}" for seed in range(META_SEEDS)]
     for seed, directory in enumerate(directories):
-        MetaTrainer(config(variant, seed), directory).train()
+        own = config(variant, seed)
+        if variant in FIRST_HALF:
+            own = dataclasses.replace(own, steps=own.steps // 2)
+            before = directory.with_name(f"{directory.name}-before")
+            MetaTrainer(dataclasses.replace(own, **FIRST_HALF[variant]), before).train()
+            own = start.start_from(own, str(before))
+        MetaTrainer(own, directory).train()
     return directories
+
+
+def minutes(variant: str) -> float:
+    """Of one meta-training, compilation included: the median over seeds."""
+    found = []
+    for seed in range(META_SEEDS):
+        parts = sorted(OUT.glob(f"{variant}-{seed}")) + sorted(OUT.glob(f"{variant}-{seed}-before"))
+        found.append(sum(artifact.read(part)[1]["compute"]["seconds"] for part in parts))
+    return float(np.median(found)) / 60
 
 
 def score(variant: str) -> dict[str, np.ndarray]:
@@ -115,11 +134,11 @@ def tasks() -> dict:
     return dict(itertools.chain.from_iterable(suites.suite(name).tasks.items() for name in SUITES))
 
 
-def effects() -> dict[str, dict[tuple[str, str], statistics.Estimate]]:
+def effects(variants: list[str]) -> dict[str, dict[tuple[str, str], statistics.Estimate]]:
     """By variant, then by suite and measure: the recipe's loss by its own, over tasks and meta-seeds."""
     recipe, names = score("recipe"), list(tasks())
     found: dict[str, dict[tuple[str, str], statistics.Estimate]] = {}
-    for variant in [name for name in VARIANTS if name != "recipe"]:
+    for variant in variants:
         own, found[variant] = score(variant), {}
         for suite, measure in itertools.product(SUITES, MEASURES):
             rows = [names.index(task) for task in suites.suite(suite).tasks]
@@ -133,7 +152,7 @@ def table(found: dict) -> str:
     """In Markdown; bold where the interval is on one side of 1."""
     columns = list(itertools.product(SUITES, MEASURES))
     head = " | ".join(f"{suite}, {MEASURES[measure]}" for suite, measure in columns)
-    lines = [f"| change | {head} | diverged |", "|---|" + "---:|" * (len(columns) + 1)]
+    lines = [f"| change | {head} | diverged | minutes |", "|---|" + "---:|" * (len(columns) + 2)]
     for variant, row in found.items():
         cells = []
         for column in columns:
@@ -141,7 +160,7 @@ def table(found: dict) -> str:
             text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
             cells.append(f"**{text}**" if low > 1 or high < 1 else text)
         diverged = np.isinf(score(variant)["final_loss"]).mean()
-        lines.append(f"| {VARIANTS[variant][0]} | {' | '.join(cells)} | {diverged:.0%} |")
+        lines.append(f"| {VARIANTS[variant][0]} | {' | '.join(cells)} | {diverged:.0%} | {minutes(variant):.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -168,8 +187,8 @@ if __name__ == "__main__":
     chosen = sys.argv[1:] or list(VARIANTS)
     for name in chosen:
         score(name)
-    if not sys.argv[1:]:
-        result = effects()
+    if "recipe" in chosen:
+        result = effects([name for name in chosen if name != "recipe"])
         (OUT / "ablation.md").write_text(table(result))
         plot(result, OUT / "ablation.png")
-        print(table(result))
+        print(table(result), f"The recipe took {minutes('recipe'):.1f} minutes.")

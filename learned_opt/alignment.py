@@ -24,13 +24,13 @@ CHANGE = 0.035  # largest change of a log step size in one step
 # Of the weights of alignments, of the tensor and of all, by smoothing, and what is added to their sum: step sizes tune
 # themselves before any meta-training. Where nothing is aligned they grow, ever less, as (1 + t / FALLING)^-FALL: where
 # steps settle gradients oppose them by as much as is added, and only ever shorter steps average noise out.
-START, GROWTH, FALLING, FALL = ((0.0, 0.6), (0.0, 0.3)), 0.6, 100.0, 0.4
+START, GROWTH, FALLING, FALL = ((0.0, 0.6), (0.0, 0.3)), 0.6, 100.0, 0.5
 # Of log step sizes: where they start, and their ends. Where a loss nears zero gradients stay aligned, and longer steps
 # than this make it jump; where classes can be separated they must be longer late. The upper end rises as
 # log(1 + t / RISING), up to a last one.
 FIRST, LOWEST, HIGHEST, RISING, LAST = 1.0, -8.0, 2.0, 1000.0, 4.0
 # Steps shrink as (1 + t / SETTLING)^-SETTLED, whatever the horizon: what no constant rate can do.
-SETTLING, SETTLED = 500.0, 0.2
+SETTLING, SETTLED = 500.0, 0.3
 # Of n tensors each takes (n / FEW)^-1/2 of its step, as what they do to a function adds up; at most all of it.
 FEW = 4  # tensors of a network with one hidden layer
 RELATIVE_FLOOR = 1e-3  # added to the size of a tensor, which may start at zero

@@ -69,9 +69,9 @@ def mixture() -> Config:
 def star() -> Config:
     """STAR with orthogonal steps and a controller of step sizes, on fourteen families: the weights shipped as `star`.
 
-    Command: `learned-opt train star --no-compare`. Time: 39 minutes of one slow CPU core, 5 of them to compile.
+    Command: `learned-opt train star --no-compare`. Time: 29 minutes of one slow CPU core, 4 of them to compile.
     Result: on the suite `validation`, against Adam with the best of 15 rates for each task, training loss ratios of
-    1.27 and 1.94 after 200 and 2000 steps, validation loss 1.19 and 0.99; no run diverged. On tasks that it never saw:
+    1.25 and 1.76 after 200 and 2000 steps, validation loss 1.19 and 1.09; no run diverged. On tasks that it never saw:
     docs/star.md.
     """
     return dataclasses.replace(

@@ -15,7 +15,7 @@ from learned_opt.evaluate.suites import Suite
 from learned_opt.meta_train import presets
 from learned_opt.tasks import registry
 
-STAR = "01a65223b8394e37e9f19948cefa6f1023cbc64ceaaecfb3da21606d6904e91f"
+STAR = "50a150fa8a8ef3537b071bbe35980161f9d1611b3f96fc9a65f593f8adc31cde"
 
 
 def test_digits_says_what_it_is_and_is_not():

@@ -54,10 +54,10 @@ class PlainController:
         hidden = np.tanh(x @ self.theta["hidden"]["weights"] + self.theta["hidden"]["biases"])
         change, now = hidden @ self.theta["out"]["weights"] + self.theta["out"]["biases"]
         start = np.repeat([0, 0.6, 0, 0.3], 3)  # of the tensor and of all, over 10 and 100 steps
-        change += aligned @ (start + self.theta["alignments"]) + 0.6 * (1 + self.t / 100) ** -0.4
+        change += aligned @ (start + self.theta["alignments"]) + 0.6 * (1 + self.t / 100) ** -0.5
         highest = min(2 + np.log(1 + self.t / 1000), 4)
         self.log_step[i] = np.clip(self.log_step[i] + 0.035 * np.tanh(change), -8, highest)
-        return np.exp(self.log_step[i] + now) * (1 + self.t / 500) ** -0.2 * (len(self.m) / 4) ** -0.5
+        return np.exp(self.log_step[i] + now) * (1 + self.t / 500) ** -0.3 * (len(self.m) / 4) ** -0.5
 
 
 def fixed_decays(theta):
@@ -129,7 +129,7 @@ def test_a_zero_start_is_the_nominal_term_alone(quick_jit, x64):
         quick_jit(t.update)(params, t.init(params), params)[0]["w"] for t in (star.transform(theta) for theta in thetas)
     )
     np.testing.assert_array_equal(first, second)
-    factor = np.exp(1 + 0.035 * np.tanh(0.6 * 1.01**-0.4)) * (1 + 1 / 500) ** -0.2
+    factor = np.exp(1 + 0.035 * np.tanh(0.6 * 1.01**-0.5)) * (1 + 1 / 500) ** -0.3
     np.testing.assert_allclose(first, -0.02 * factor * jnp.sign(params["w"]), rtol=1e-10)
 
 
@@ -167,5 +167,5 @@ def test_no_gradient_no_step(params, quick_jit):
     for _ in range(3):
         updates, state = update(params, state, params)
     assert np.all(np.isfinite(updates["w"]))
-    changes = 0.035 * np.tanh(0.6 * (1 + np.arange(1, 4) / 100) ** -0.4)
+    changes = 0.035 * np.tanh(0.6 * (1 + np.arange(1, 4) / 100) ** -0.5)
     np.testing.assert_allclose(state.alignment.log_step, 1 + changes.sum(), rtol=1e-5)
