@@ -187,8 +187,9 @@ if __name__ == "__main__":
     chosen = sys.argv[1:] or list(VARIANTS)
     for name in chosen:
         score(name)
-    if "recipe" in chosen:
-        result = effects([name for name in chosen if name != "recipe"])
+    changes = [name for name in chosen if name != "recipe"]
+    if changes and "recipe" in chosen:
+        result = effects(changes)
         (OUT / "ablation.md").write_text(table(result))
         plot(result, OUT / "ablation.png")
         print(table(result), f"The recipe took {minutes('recipe'):.1f} minutes.")
