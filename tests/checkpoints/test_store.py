@@ -238,7 +238,7 @@ def test_is_quiet_and_leaves_no_threads(tmp_path, caplog, capfd):
     fill(tmp_path, 1, 2, 3, 4)
     with CheckpointStore(tmp_path) as store:
         assert_is(store.newest(*LIKE), 4)
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= set(before)  # one of an earlier test may have ended meanwhile
     assert [record for record in caplog.records if record.name == "absl"] == []
     assert capfd.readouterr() == ("", "")
 
