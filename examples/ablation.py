@@ -70,7 +70,7 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "backprop": ("truncated backprop for PES", {"estimator": "truncated-backprop"}, {}),
     "backprop-then-pes": ("truncated backprop for the first half, PES for the second", {}, {}),
 }
-FIRST_HALF = {"backprop-then-pes": {"estimator": "truncated-backprop"}}  # each half on a schedule of its own
+FIRST_HALF = {"backprop-then-pes": "backprop"}  # whose recipe it has; each half on a schedule of its own
 
 
 def config(variant: str, seed: int) -> Config:
@@ -86,10 +86,9 @@ def meta_train(variant: str) -> list[Path]:
     for seed, directory in enumerate(directories):
         own = config(variant, seed)
         if variant in FIRST_HALF:
-            own = dataclasses.replace(own, steps=own.steps // 2)
-            before = directory.with_name(f"{directory.name}-before")
-            MetaTrainer(dataclasses.replace(own, **FIRST_HALF[variant]), before).train()
-            own = start.start_from(own, str(before))
+            half, before = own.steps // 2, directory.with_name(f"{directory.name}-before")
+            MetaTrainer(dataclasses.replace(config(FIRST_HALF[variant], seed), steps=half), before).train()
+            own = start.start_from(dataclasses.replace(own, steps=half), str(before))
         MetaTrainer(own, directory).train()
     return directories
 
@@ -98,8 +97,8 @@ def minutes(variant: str) -> float:
     """Of one meta-training, compilation included: the median over seeds."""
     found = []
     for seed in range(META_SEEDS):
-        parts = sorted(OUT.glob(f"{variant}-{seed}")) + sorted(OUT.glob(f"{variant}-{seed}-before"))
-        found.append(sum(artifact.read(part)[1]["compute"]["seconds"] for part in parts))
+        halves = OUT.glob(f"{variant}-{seed}*")  # or the whole
+        found.append(sum(artifact.read(run)[1]["compute"]["seconds"] for run in halves))
     return float(np.median(found)) / 60
 
 
