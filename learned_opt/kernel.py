@@ -166,7 +166,7 @@ def _second(star: "Star", shapes: Any, flat_ref: Any, *refs: Any) -> None:
     grad, param = g_ref[...], p_ref[...]
     stats, means = _block(rates, [m_ref[i] for i in range(3)], v_ref[...], reduced)
     inputs = features.parameter_features(grad, param, stats, star.second_moment_eps, means)
-    step, decayed = steps.outcome(star, layers, features.values(inputs), grad, param, stats, rms)
+    step, decayed = steps.outcome(star, network.written_out(layers, features.values(inputs)), grad, param, stats, rms)
     step_ref[...] = step
     for ref in decayed_ref:
         ref[...] = decayed

@@ -1,7 +1,7 @@
 """STAR's network, shared by all parameters: element by element, so that it fuses with what comes before and after."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -50,8 +50,39 @@ def without_reduced(layers: Sequence[Layer], channels: list[jax.Array]) -> tuple
     return [Layer(first.weights[np.array(kept)], biases), *others], [channels[k] for k in kept]
 
 
+@jax.custom_jvp
 def outputs(layers: Sequence[Layer], channels: list[jax.Array]) -> list[jax.Array]:
     """Of all parameters, from a list of features that broadcast together."""
+    return written_out(layers, channels)
+
+
+@outputs.defjvp
+def _outputs_jvp(primals: Any, tangents: Any) -> Any:
+    """By products of matrices: of what is written out, reverse mode would make a sum over the tensor for each weight.
+
+    XLA would run the network again for each of these sums.
+    """
+    (layers, channels), (layer_tangents, channel_tangents) = primals, tangents
+    shape = jnp.broadcast_shapes(*(c.shape for c in channels))
+    inputs, moved = _stacked(channels, shape), _stacked(channel_tangents, shape)
+    for i, (layer, moving) in enumerate(zip(layers, layer_tangents, strict=True)):
+        moved = _product(layer.weights, moved) + _product(moving.weights, inputs) + _stacked(moving.biases, shape)
+        if i + 1 < len(layers):
+            found = _product(layer.weights, inputs) + _stacked(layer.biases, shape)
+            inputs, moved = jax.nn.relu(found), jnp.where(found > 0, moved, 0)
+    return outputs(layers, channels), list(moved)
+
+
+def _stacked(arrays: Iterable[jax.Array], shape: tuple[int, ...]) -> jax.Array:
+    return jnp.stack([jnp.broadcast_to(x, shape) for x in arrays])
+
+
+def _product(weights: jax.Array, channels: jax.Array) -> jax.Array:
+    return jnp.tensordot(weights.T, channels, 1, precision=jax.lax.Precision.HIGHEST)
+
+
+def written_out(layers: Sequence[Layer], channels: list[jax.Array]) -> list[jax.Array]:
+    """The outputs, element by element, also within a kernel."""
     channels = _dense(channels, layers[0])
     for layer in layers[1:]:
         channels = _dense([jax.nn.relu(c) for c in channels], layer)

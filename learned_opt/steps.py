@@ -1,6 +1,5 @@
 """What STAR does to one tensor before any control: its statistics, features, network and heads, as XLA makes them."""
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -10,7 +9,6 @@ from learned_opt import alignment, features, orthogonal, reductions, statistics
 from learned_opt import network as networks
 from learned_opt import nominal as directions
 from learned_opt.base import Theta
-from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
 
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ def step(
     rms = jnp.sqrt(found[-1] + star.feature_eps)
     layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
     layers, channels = networks.without_reduced(layers, features.values(inputs))
-    taken, decayed = outcome(star, layers, channels, grad, param, read, rms)
+    taken, decayed = outcome(star, networks.outputs(layers, channels), grad, param, read, rms)
     if not star.aligned:
         return taken, decayed, ()
     weight = jax.lax.rsqrt(read.second_moment + star.second_moment_eps)
@@ -60,8 +58,7 @@ def needs_rms(star: "Star") -> bool:
 
 def outcome(
     star: "Star",
-    layers: Sequence[Layer],
-    channels: list[jax.Array],
+    outputs: list[jax.Array],
     grad: jax.Array,
     param: jax.Array,
     stats: Statistics,
@@ -69,9 +66,9 @@ def outcome(
 ) -> tuple[jax.Array, jax.Array | float]:
     """The step, and what of the parameter is removed; of each parameter alone, unless a magnitude is averaged.
 
-    `rms` is that of the direction `adam-aggmo` over the tensor.
+    `outputs` are the network's, `rms` is that of the direction `adam-aggmo` over the tensor.
     """
-    heads = dict(zip(star.heads, networks.outputs(layers, channels), strict=True))
+    heads = dict(zip(star.heads, outputs, strict=True))
     decayed = star.weight_decay * jnp.exp(star.exponent_scale * heads["decay"]) * param if star.weight_decay else 0.0
     length = orthogonal.length(grad.shape) if star.nominal == "orthogonal" else 1.0
     step = _combined(star, heads, grad, stats, length * rms)
