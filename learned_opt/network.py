@@ -64,13 +64,13 @@ def _outputs_jvp(primals: Any, tangents: Any) -> Any:
     """
     (layers, channels), (layer_tangents, channel_tangents) = primals, tangents
     shape = jnp.broadcast_shapes(*(c.shape for c in channels))
-    inputs, moved = _stacked(channels, shape), _stacked(channel_tangents, shape)
+    found, moved = _stacked(channels, shape), _stacked(channel_tangents, shape)
     for i, (layer, moving) in enumerate(zip(layers, layer_tangents, strict=True)):
-        moved = _product(layer.weights, moved) + _product(moving.weights, inputs) + _stacked(moving.biases, shape)
-        if i + 1 < len(layers):
-            found = _product(layer.weights, inputs) + _stacked(layer.biases, shape)
-            inputs, moved = jax.nn.relu(found), jnp.where(found > 0, moved, 0)
-    return outputs(layers, channels), list(moved)
+        if i:
+            found, moved = jax.nn.relu(found), jnp.where(found > 0, moved, 0)
+        moved = _product(layer.weights, moved) + _product(moving.weights, found) + _stacked(moving.biases, shape)
+        found = _product(layer.weights, found) + _stacked(layer.biases, shape)
+    return list(found), list(moved)
 
 
 def _stacked(arrays: Iterable[jax.Array], shape: tuple[int, ...]) -> jax.Array:
