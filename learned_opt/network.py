@@ -1,4 +1,7 @@
-"""STAR's network, shared by all parameters: element by element, so that it fuses with what comes before and after."""
+"""STAR's network, shared by all parameters: element by element, so that it fuses with what comes before and after.
+
+Where it is differentiated it is made of products of matrices.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
