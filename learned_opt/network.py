@@ -46,8 +46,7 @@ def without_reduced(layers: Sequence[Layer], channels: list[jax.Array]) -> tuple
     whole = [ks for shape, ks in alike.items() if math.prod(shape) == size]
     biases = list(first.biases)
     for ks in (ks for ks in alike.values() if ks not in whole):
-        reduced = jnp.stack([channels[k] for k in ks])
-        part = jnp.tensordot(first.weights[np.array(ks)].T, reduced, 1, precision=jax.lax.Precision.HIGHEST)
+        part = _product(first.weights[np.array(ks)], jnp.stack([channels[k] for k in ks]))
         biases = [bias + own for bias, own in zip(biases, part, strict=True)]
     kept = sorted(k for ks in whole for k in ks)
     return [Layer(first.weights[np.array(kept)], biases), *others], [channels[k] for k in kept]
