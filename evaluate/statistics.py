@@ -18,13 +18,14 @@ DRAWS = 10_000
 class Ratios(NamedTuple):
     """Above 1 is in the optimizer's favour; all are `[tasks, seeds]`.
 
-    values: within `LOWEST` and `HIGHEST`. clipped: the ratio lies beyond. censored: it is at least the value.
-    diverged: the optimizer's run did, so the value is `LOWEST`, or 1 if the baseline's run did too.
+    values: within `LOWEST` and `HIGHEST`. clipped: the ratio lies beyond. at_least, at_most: it is censored, for a run
+    ended too early to tell. diverged: the optimizer's run did: the value is `LOWEST`, or 1 if the baseline's did too.
     """
 
     values: np.ndarray
     clipped: np.ndarray
-    censored: np.ndarray
+    at_least: np.ndarray
+    at_most: np.ndarray
     diverged: np.ndarray
 
 
@@ -48,7 +49,8 @@ def loss_ratios(ours: np.ndarray, baseline: np.ndarray, floor: np.ndarray | floa
     above, baseline_above = (np.maximum(np.where(np.isfinite(x), x, np.inf) - floor, 0) for x in (ours, baseline))
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.where(above == baseline_above, 1.0, baseline_above / above)
-    return _limited(ratios, censored=np.zeros(ratios.shape, bool), diverged=~np.isfinite(ours))
+    known = np.zeros(ratios.shape, bool)
+    return _limited(ratios, at_least=known, at_most=known, diverged=~np.isfinite(ours))
 
 
 def steps_to_reach(target: np.ndarray, steps: np.ndarray, curves: np.ndarray) -> np.ndarray:
@@ -72,22 +74,40 @@ def steps_to_reach(target: np.ndarray, steps: np.ndarray, curves: np.ndarray) ->
     return np.where(reached.any(-1), at, np.inf)
 
 
-def speed_ups(
-    baseline_steps: np.ndarray, steps: int, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
+def step_ratios(
+    baseline: np.ndarray, ours: np.ndarray, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
 ) -> Ratios:
-    """The steps that the baseline needs to reach the loss we end at, over our own steps.
+    """The steps that the baseline needs to reach a loss, over those that we need to reach one.
 
     Args:
-        baseline_steps: `[tasks, seeds]`; inf where it never reaches it: that is censored at `length`.
-        steps: our own.
-        length: for how many steps the baseline was trained.
+        baseline: `[tasks, seeds]`; inf where it never reaches it: that is censored at `length`.
+        ours: the same.
+        length: for how many steps both were trained.
         diverged: our runs that did, `[tasks, seeds]`.
         baseline_diverged: the same for the baseline.
     """
-    censored = ~np.isfinite(baseline_steps) & ~diverged
-    ratios = np.where(censored, length, baseline_steps) / steps
+    sound = ~(diverged | baseline_diverged)
+    at_least, at_most = ~np.isfinite(baseline) & sound, ~np.isfinite(ours) & sound
+    ratios = np.minimum(baseline, length) / np.minimum(ours, length)
+    ratios = np.where(baseline_diverged, np.inf, ratios)
     ratios = np.where(diverged, np.where(baseline_diverged, 1.0, 0.0), ratios)
-    return _limited(ratios, censored=censored, diverged=diverged)
+    return _limited(ratios, at_least, at_most, diverged)
+
+
+def speed_ups(
+    baseline: np.ndarray, ours: np.ndarray, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
+) -> Ratios:
+    """How many steps of the baseline one of ours is worth, from both sides, so that neither is favoured.
+
+    A noisy curve touches the loss that it ends at long before its end, so the steps that one side needs to match the
+    other are too few. Of equals, the ratio of both counts is 1; of one that is s times as fast, it is s squared.
+
+    Args:
+        baseline: the steps that it needs to reach the loss we end at, `[tasks, seeds]`, as in `step_ratios`.
+        ours: the steps that we need to reach the loss that the baseline ends at after as many steps.
+        length: as there, and so are the others.
+    """
+    return step_ratios(*(np.sqrt(x) for x in (baseline, ours, length)), diverged, baseline_diverged)
 
 
 def iqm(values: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -108,10 +128,15 @@ def per_task(ratios: Ratios) -> Estimate:
     return Estimate(np.exp(iqm(logs, axis=-1)), *np.exp(_ends(iqm(_resampled(logs), axis=-1))))
 
 
-def is_lower_bound(ratios: Ratios, axis: int | None = None) -> np.ndarray:
-    """Whether the interquartile mean would be higher if the censored ratios were."""
-    if_higher = np.where(ratios.censored, HIGHEST, ratios.values)
-    return iqm(np.log(if_higher), axis) > iqm(np.log(ratios.values), axis)
+def bounds(ratios: Ratios, axis: int | None = None) -> np.ndarray:
+    """What censored ratios make of an interquartile mean, as a sign, or an empty text where nothing.
+
+    "\u2265": it may be higher; "\u2264": lower; "\u2277": either.
+    """
+    mean = iqm(np.log(ratios.values), axis)
+    higher = iqm(np.log(np.where(ratios.at_least, HIGHEST, ratios.values)), axis) > mean
+    lower = iqm(np.log(np.where(ratios.at_most, LOWEST, ratios.values)), axis) < mean
+    return np.select([higher & lower, higher, lower], ["\u2277", "\u2265", "\u2264"], "")
 
 
 def improvement(ours: np.ndarray, baseline: np.ndarray) -> Estimate:
@@ -161,9 +186,9 @@ def wins(ours: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return a < b, a > b
 
 
-def _limited(ratios: np.ndarray, censored: np.ndarray, diverged: np.ndarray) -> Ratios:
+def _limited(ratios: np.ndarray, at_least: np.ndarray, at_most: np.ndarray, diverged: np.ndarray) -> Ratios:
     clipped = ((ratios < LOWEST) | (ratios > HIGHEST)) & ~diverged
-    return Ratios(np.clip(ratios, LOWEST, HIGHEST), clipped, censored, diverged)
+    return Ratios(np.clip(ratios, LOWEST, HIGHEST), clipped, at_least, at_most, diverged)
 
 
 def _resampled(values: np.ndarray) -> np.ndarray:

@@ -82,8 +82,8 @@ def _summary(summary: Summary, label: str, horizon: int) -> dict[str, Any]:
 
 def _overall(found: Aggregated) -> dict[str, Any]:
     ratios = found.ratios
-    counts = {name: getattr(ratios, name).sum() for name in ("clipped", "censored", "diverged")}
-    return {"iqm": _estimate(found.overall), "is_lower_bound": found.lower_bound, **counts}
+    counts = {name: getattr(ratios, name).sum() for name in ("clipped", "at_least", "at_most", "diverged")}
+    return {"iqm": _estimate(found.overall), "bound": found.bound, **counts}
 
 
 def _comparison(summary: Summary, found: Comparison) -> dict[str, Any]:

@@ -20,6 +20,7 @@ STYLE: Any = {"font.size": 9, "axes.linewidth": 0.6, "axes.edgecolor": "#555555"
 WIDTH = 5.2  # inches: on a phone the text stays readable
 NO_METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10)
+BOUNDED = {"": "o", "\u2265": ">", "\u2264": "<", "\u2277": "D"}  # markers, by the signs of `statistics.bounds`
 
 
 def training_curves(summary: Summary, task: str) -> str:
@@ -77,8 +78,8 @@ def _dots(panel: Axes, found: Aggregated, order: np.ndarray, offset: float, colo
         if np.isfinite(low):
             panel.plot([low, high], [y + offset] * 2, color=colour, linewidth=1.3, alpha=0.7)
         gone = found.ratios.diverged[i].any()
-        marker = "X" if gone else ">" if found.lower_bounds[i] else "o"
-        face = "white" if found.lower_bounds[i] else colour
+        marker = "X" if gone else BOUNDED[str(found.bounds[i])]
+        face = "white" if found.bounds[i] else colour
         panel.plot(value, y + offset, marker, color=colour, markerfacecolor=face, markersize=5)
 
 

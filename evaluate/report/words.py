@@ -34,13 +34,8 @@ def _compared(summary: Summary, found: Aggregated, won: list[str], measure: str)
 
 def _speed(summary: Summary, label: str) -> str:
     found = summary.compared(label, TUNED_ADAM, summary.speed_horizon).ratios["speed_up"]
-    if found.lower_bound and summary.speed_horizon == summary.horizon:
-        return f"that Adam was trained for {summary.horizon} steps only, so no speed-up above 1 can be seen"
-    at_least = "at least " if found.lower_bound else ""
-    return (
-        f"that Adam needs {at_least}{interval(found.overall)} times the steps to get where it is after "
-        f"{summary.speed_horizon}"
-    )
+    worth = bounded(found.bound, interval(found.overall))
+    return f"until step {summary.speed_horizon}, one of its steps is worth {worth} of that Adam's"
 
 
 def diverged(summary: Summary, label: str) -> str:
@@ -94,7 +89,8 @@ def limits(summary: Summary, label: str) -> str:
     speed = summary.compared(label, TUNED_ADAM, summary.speed_horizon).ratios
     clipped = sum(int(loss[m].ratios.clipped.sum()) for m in ("final_loss", "valid_loss"))
     clipped += sum(int(speed[m].ratios.clipped.sum()) for m in ("speed_up", "valid_speed_up"))
-    censored = sum(int(speed[m].ratios.censored.sum()) for m in ("speed_up", "valid_speed_up"))
+    both = speed["speed_up"].ratios, speed["valid_speed_up"].ratios
+    censored = sum(int((ratios.at_least | ratios.at_most).sum()) for ratios in both)
     return f"{clipped}, {censored}"
 
 
@@ -111,6 +107,11 @@ def number(value: float, form: str = ".3g") -> str:
 def ratio(value: float) -> str:
     """Two decimals below 10."""
     return f"{value:.2f}" if abs(value) < 9.995 else f"{value:.1f}"
+
+
+def bounded(bound: str, text: str) -> str:
+    """With the sign of `statistics.bounds` before it."""
+    return f"{bound} {text}".lstrip()
 
 
 def interval(estimate: Estimate) -> str:

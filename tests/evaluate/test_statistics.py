@@ -14,7 +14,7 @@ def test_ratios_by_hand():
     np.testing.assert_allclose(found.values, [[2, 0.5], [1, 0.1], [0.1, 10], [1, 1.5], [10, 0.1]])
     assert found.clipped.tolist() == [[False] * 2, [False, True], [False, True], [False] * 2, [True, True]]
     assert found.diverged.tolist() == [[False] * 2, [False] * 2, [True, False], [True, False], [False] * 2]
-    assert not found.censored.any()
+    assert not (found.at_least | found.at_most).any()
 
 
 def test_losses_are_taken_above_the_floor():
@@ -33,21 +33,41 @@ def test_steps_to_reach_a_loss():
     np.testing.assert_array_equal(every, [INF, 3])
 
 
-def test_speed_ups_by_hand():
-    adam_steps = np.array([[200.0, 50.0], [INF, INF], [30.0, 30.0], [5.0, 3000.0]])
-    diverged = np.array([[False, False], [False, True], [True, True], [False, False]])
-    adam_diverged = np.array([[False, False], [True, False], [True, False], [False, True]])
-    found = statistics.speed_ups(adam_steps, 100, 400, diverged, adam_diverged)
-    np.testing.assert_allclose(found.values, [[2, 0.5], [4, 0.1], [1, 0.1], [0.1, 10]])
-    assert found.censored.tolist() == [[False, False], [True, False], [False, False], [False, False]]
-    assert found.clipped.tolist() == [[False, False], [False, False], [False, False], [True, True]]
+def test_ratios_of_steps_by_hand():
+    adam = np.array([[200.0, 50.0], [INF, 50.0], [30.0, 30.0], [5.0, 3000.0], [400.0, INF]])
+    ours = np.array([[100.0, 100], [100, INF], [100, INF], [100, 1], [20, 20]])
+    diverged = np.array([[False, False], [False, False], [True, True], [False, False], [False, True]])
+    adam_diverged = np.array([[False, False], [False, False], [True, False], [False, True], [False, False]])
+    found = statistics.step_ratios(adam, ours, 400, diverged, adam_diverged)
+    np.testing.assert_allclose(found.values, [[2, 0.5], [4, 0.125], [1, 0.1], [0.1, 10], [10, 0.1]])
+    assert found.at_least.tolist() == [[False] * 2, [True, False], [False] * 2, [False] * 2, [False] * 2]
+    assert found.at_most.tolist() == [[False] * 2, [False, True], [False] * 2, [False] * 2, [False] * 2]
+    assert found.clipped.tolist() == [[False] * 2, [False] * 2, [False] * 2, [True] * 2, [True, False]]
     np.testing.assert_array_equal(found.diverged, diverged)
 
 
-def ratios(values, censored=False):
+def test_a_speed_up_is_seen_from_both_sides():
+    """Curves of one shape, ours s times as fast: each needs s times less or more, and a noisy end divides both counts.
+
+    Swapped, it is inverted; against itself it is 1, wherever a curve touches its end.
+    """
+    speeds, early, sound = np.array([[0.5, 2.0, 3.0]]), 0.6, np.zeros((1, 3), bool)
+    theirs, ours = early * 200 * speeds, early * 200 / speeds
+    found = statistics.speed_ups(theirs, ours, 1000, sound, sound)
+    np.testing.assert_allclose(found.values, speeds)
+    swapped = statistics.speed_ups(ours, theirs, 1000, sound, sound)
+    np.testing.assert_allclose(swapped.values, 1 / speeds)
+    np.testing.assert_array_equal(statistics.speed_ups(theirs, theirs, 1000, sound, sound).values, 1)
+    censored = statistics.speed_ups(np.array([[INF, 50.0, INF]]), np.array([[10.0, INF, 10.0]]), 1000, sound, sound)
+    np.testing.assert_allclose(censored.values, [[10, np.sqrt(0.05), 10]])
+    np.testing.assert_array_equal(censored.at_least, [[True, False, True]])
+    np.testing.assert_array_equal(censored.at_most, [[False, True, False]])
+
+
+def ratios(values, at_least=False, at_most=False):
     values = np.array(values, float)
-    flags = np.broadcast_to(censored, values.shape)
-    return statistics.Ratios(values, np.zeros(values.shape, bool), flags, np.zeros(values.shape, bool))
+    flags = (np.broadcast_to(flag, values.shape) for flag in (False, at_least, at_most, False))
+    return statistics.Ratios(values, *flags)
 
 
 def test_the_middle_half():
@@ -96,9 +116,13 @@ def test_the_interval_covers_what_it_claims():
 
 def test_a_censored_ratio_matters_inside_the_middle_half():
     row = [1, 2, 3, 4]
-    assert not statistics.is_lower_bound(ratios([row], [[False, False, False, True]]))
-    assert statistics.is_lower_bound(ratios([row], [[False, False, True, True]]))
-    assert statistics.is_lower_bound(ratios([row, row], [[False] * 4, [True] * 4]), axis=1).tolist() == [False, True]
+    assert statistics.bounds(ratios([row], [[False, False, False, True]])) == ""
+    assert statistics.bounds(ratios([row], [[False, False, True, True]])) == "\u2265"
+    assert statistics.bounds(ratios([row], at_most=[[True, False, False, False]])) == ""
+    assert statistics.bounds(ratios([row], at_most=[[True, True, False, False]])) == "\u2264"
+    assert statistics.bounds(ratios([row], [[False] * 2 + [True] * 2], [[True] * 2 + [False] * 2])) == "\u2277"
+    by_row = statistics.bounds(ratios([row, row], [[False] * 4, [True] * 4]), axis=1)
+    assert by_row.tolist() == ["", "\u2265"]
 
 
 def test_the_probability_of_improvement_is_mann_whitney():
