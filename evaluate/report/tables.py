@@ -80,9 +80,9 @@ def other(summary: Summary) -> Table:
         f"Probability that a run ends lower than one of {TUNED_ADAM} on the same task, ties half. Rank by final "
         f"training loss. Clipped: ratios beyond 0.1 or 10; censored: speed-ups that are at least or at most what is "
         f"shown; of all tasks and seeds, training and validation. us per step: {TIMING}. Cost and time: relative to "
-        f"{TUNED_ADAM}. One-sided: only the steps that {TUNED_ADAM} needs to reach the training loss that the optimizer "
-        f"ends at after {summary.speed_horizon}, by {summary.speed_horizon}; a noisy curve touches its own end early, so "
-        f"that equals are below 1."
+        f"{TUNED_ADAM}. One-sided: only the steps that {TUNED_ADAM} needs to reach the training loss that the "
+        f"optimizer ends at after {summary.speed_horizon}, by {summary.speed_horizon}; a noisy curve touches its own "
+        f"end early, so that equals are below 1."
     )
     return Table("Probability of improvement, rank, wall-clock", note, columns, rows)
 
