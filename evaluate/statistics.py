@@ -74,40 +74,47 @@ def steps_to_reach(target: np.ndarray, steps: np.ndarray, curves: np.ndarray) ->
     return np.where(reached.any(-1), at, np.inf)
 
 
-def step_ratios(
-    baseline: np.ndarray, ours: np.ndarray, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
+def speed_ups(
+    on_baseline: tuple[np.ndarray, np.ndarray],
+    on_ours: tuple[np.ndarray, np.ndarray],
+    length: int,
+    diverged: np.ndarray,
+    baseline_diverged: np.ndarray,
 ) -> Ratios:
-    """The steps that the baseline needs to reach a loss, over those that we need to reach one.
+    """How many steps of the baseline one of ours is worth: how far apart the losses they end at lie on both curves.
+
+    On a curve, this is the ratio of the steps after which it first reaches them. A noisy curve does so early, but both
+    alike. Of the two curves, the geometric mean: swapped, it is inverted, and of equals it is 1.
 
     Args:
-        baseline: `[tasks, seeds]`; inf where it never reaches it: that is censored at `length`.
-        ours: the same.
+        on_baseline: the steps that it needs to reach the loss we end at, and its own, `[tasks, seeds]`; inf where it
+            never does: that is censored at `length`.
+        on_ours: the same of our curve, for the loss the baseline ends at, and for our own.
         length: for how many steps both were trained.
         diverged: our runs that did, `[tasks, seeds]`.
         baseline_diverged: the same for the baseline.
     """
-    sound = ~(diverged | baseline_diverged)
-    at_least, at_most = ~np.isfinite(baseline) & sound, ~np.isfinite(ours) & sound
-    ratios = np.minimum(baseline, length) / np.minimum(ours, length)
-    ratios = np.where(baseline_diverged, np.inf, ratios)
-    ratios = np.where(diverged, np.where(baseline_diverged, 1.0, 0.0), ratios)
-    return _limited(ratios, at_least, at_most, diverged)
+    (ahead, baseline_end), (behind, end) = on_baseline, on_ours
+    ratios = np.sqrt(np.minimum(ahead, length) / baseline_end * end / np.minimum(behind, length))
+    return _of_steps(ratios, ~np.isfinite(ahead), ~np.isfinite(behind), diverged, baseline_diverged)
 
 
-def speed_ups(
-    baseline: np.ndarray, ours: np.ndarray, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
+def one_sided_speed_ups(
+    baseline_steps: np.ndarray, steps: int, length: int, diverged: np.ndarray, baseline_diverged: np.ndarray
 ) -> Ratios:
-    """How many steps of the baseline one of ours is worth, from both sides, so that neither is favoured.
+    """The steps that the baseline needs to reach the loss we end at, over our own steps.
 
-    A noisy curve touches the loss that it ends at long before its end, so the steps that one side needs to match the
-    other are too few. Of equals, the ratio of both counts is 1; of one that is s times as fast, it is s squared.
+    So VeLO's authors count (2211.09760, figure 1). Equals are below 1, as a noisy curve reaches its own end early.
 
     Args:
-        baseline: the steps that it needs to reach the loss we end at, `[tasks, seeds]`, as in `step_ratios`.
-        ours: the steps that we need to reach the loss that the baseline ends at after as many steps.
-        length: as there, and so are the others.
+        baseline_steps: `[tasks, seeds]`; inf where it never reaches it: that is censored at `length`.
+        steps: our own.
+        length: for how many steps the baseline was trained.
+        diverged: our runs that did, `[tasks, seeds]`.
+        baseline_diverged: the same for the baseline.
     """
-    return step_ratios(*(np.sqrt(x) for x in (baseline, ours, length)), diverged, baseline_diverged)
+    ratios, known = np.minimum(baseline_steps, length) / steps, np.zeros(baseline_steps.shape, bool)
+    return _of_steps(ratios, ~np.isfinite(baseline_steps), known, diverged, baseline_diverged)
 
 
 def iqm(values: np.ndarray, axis: int | None = None) -> np.ndarray:
@@ -184,6 +191,16 @@ def wins(ours: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """The tasks on which the median of our losses is below the baseline's, and those where it is above, `[tasks]`."""
     a, b = (np.median(np.where(np.isfinite(x), x, np.inf), axis=-1) for x in (ours, baseline))
     return a < b, a > b
+
+
+def _of_steps(
+    ratios: np.ndarray, at_least: np.ndarray, at_most: np.ndarray, diverged: np.ndarray, baseline_diverged: np.ndarray
+) -> Ratios:
+    """Where only one side diverged it has lost by as much as can be, and nothing is censored."""
+    sound = ~(diverged | baseline_diverged)
+    ratios = np.where(baseline_diverged, np.inf, ratios)
+    ratios = np.where(diverged, np.where(baseline_diverged, 1.0, 0.0), ratios)
+    return _limited(ratios, at_least & sound, at_most & sound, diverged)
 
 
 def _limited(ratios: np.ndarray, at_least: np.ndarray, at_most: np.ndarray, diverged: np.ndarray) -> Ratios:

@@ -47,8 +47,8 @@ def main(summary: Summary) -> Table:
     note = (
         f"Ratios to {TUNED_ADAM}, above 1 is better; interquartile mean over {len(summary.tasks)} tasks and "
         f"{summary.results.seeds} seeds with its 95 % interval. Losses after {late} steps. Speed-up: how many steps of "
-        f"{TUNED_ADAM} one is worth, from the steps that each needs to reach the loss that the other ends at after "
-        f"{early}; \u2265, \u2264, \u2277: at least, at most, either, as {late} steps were not enough to tell. "
+        f"{TUNED_ADAM} one is worth, from when the curves of both reach the losses that both end at after {early}; "
+        f"\u2265, \u2264, \u2277: at least, at most, either, as {late} steps were not enough to tell. "
         f"Beats {', '.join(summary.baselines)}: on how many of the {len(summary.tasks)} tasks the median training and "
         f"validation losses are lower."
     )

@@ -33,35 +33,45 @@ def test_steps_to_reach_a_loss():
     np.testing.assert_array_equal(every, [INF, 3])
 
 
-def test_ratios_of_steps_by_hand():
-    adam = np.array([[200.0, 50.0], [INF, 50.0], [30.0, 30.0], [5.0, 3000.0], [400.0, INF]])
-    ours = np.array([[100.0, 100], [100, INF], [100, INF], [100, 1], [20, 20]])
-    diverged = np.array([[False, False], [False, False], [True, True], [False, False], [False, True]])
-    adam_diverged = np.array([[False, False], [False, False], [True, False], [False, True], [False, False]])
-    found = statistics.step_ratios(adam, ours, 400, diverged, adam_diverged)
-    np.testing.assert_allclose(found.values, [[2, 0.5], [4, 0.125], [1, 0.1], [0.1, 10], [10, 0.1]])
-    assert found.at_least.tolist() == [[False] * 2, [True, False], [False] * 2, [False] * 2, [False] * 2]
-    assert found.at_most.tolist() == [[False] * 2, [False, True], [False] * 2, [False] * 2, [False] * 2]
-    assert found.clipped.tolist() == [[False] * 2, [False] * 2, [False] * 2, [True] * 2, [True, False]]
+def test_one_sided_speed_ups_by_hand():
+    adam_steps = np.array([[200.0, 50.0], [INF, INF], [30.0, 30.0], [5.0, 3000.0]])
+    diverged = np.array([[False, False], [False, True], [True, True], [False, False]])
+    adam_diverged = np.array([[False, False], [True, False], [True, False], [False, True]])
+    found = statistics.one_sided_speed_ups(adam_steps, 100, 400, diverged, adam_diverged)
+    np.testing.assert_allclose(found.values, [[2, 0.5], [10, 0.1], [1, 0.1], [0.1, 10]])
+    assert not (found.at_least | found.at_most).any()  # where one diverged, nothing is censored
+    assert found.clipped.tolist() == [[False, False], [True, False], [False, False], [True, True]]
     np.testing.assert_array_equal(found.diverged, diverged)
+    sound = np.zeros((1, 2), bool)
+    censored = statistics.one_sided_speed_ups(np.array([[INF, 400.0]]), 100, 400, sound, sound)
+    np.testing.assert_allclose(censored.values, [[4, 4]])
+    np.testing.assert_array_equal(censored.at_least, [[True, False]])
 
 
-def test_a_speed_up_is_seen_from_both_sides():
-    """Curves of one shape, ours s times as fast: each needs s times less or more, and a noisy end divides both counts.
+def test_a_speed_up_is_what_was_put_in_whatever_the_noise():
+    """Curves of one shape, ours s times as fast; noise makes each curve touch what it reaches too early, ours more.
 
-    Swapped, it is inverted; against itself it is 1, wherever a curve touches its end.
+    Swapped, it is inverted; against itself it is 1.
     """
-    speeds, early, sound = np.array([[0.5, 2.0, 3.0]]), 0.6, np.zeros((1, 3), bool)
-    theirs, ours = early * 200 * speeds, early * 200 / speeds
+    speeds, noise, our_noise, sound = np.array([[0.5, 2.0, 3.0]]), 0.6, 0.3, np.zeros((1, 3), bool)
+    theirs = noise * 200 * speeds, noise * 200 * np.ones((1, 3))
+    ours = our_noise * 200 / speeds, our_noise * 200 * np.ones((1, 3))
     found = statistics.speed_ups(theirs, ours, 1000, sound, sound)
     np.testing.assert_allclose(found.values, speeds)
-    swapped = statistics.speed_ups(ours, theirs, 1000, sound, sound)
-    np.testing.assert_allclose(swapped.values, 1 / speeds)
-    np.testing.assert_array_equal(statistics.speed_ups(theirs, theirs, 1000, sound, sound).values, 1)
-    censored = statistics.speed_ups(np.array([[INF, 50.0, INF]]), np.array([[10.0, INF, 10.0]]), 1000, sound, sound)
-    np.testing.assert_allclose(censored.values, [[10, np.sqrt(0.05), 10]])
-    np.testing.assert_array_equal(censored.at_least, [[True, False, True]])
-    np.testing.assert_array_equal(censored.at_most, [[False, True, False]])
+    np.testing.assert_allclose(statistics.speed_ups(ours, theirs, 1000, sound, sound).values, 1 / speeds)
+    own = theirs[0], theirs[0]
+    np.testing.assert_array_equal(statistics.speed_ups(own, own, 1000, sound, sound).values, 1)
+
+
+def test_a_speed_up_is_censored_where_a_curve_ends_before_the_loss_of_the_other():
+    never, end, sound = np.array([[INF, 50.0]]), np.array([[100.0, 100.0]]), np.zeros((1, 2), bool)
+    found = statistics.speed_ups((never, end), (np.array([[25.0, INF]]), end), 900, sound, sound)
+    np.testing.assert_allclose(found.values, [[np.sqrt(9 * 4), np.sqrt(0.5 / 9)]])
+    np.testing.assert_array_equal(found.at_least, [[True, False]])
+    np.testing.assert_array_equal(found.at_most, [[False, True]])
+    one_diverged = statistics.speed_ups((never, end), (never, end), 900, ~sound, np.array([[True, False]]))
+    np.testing.assert_array_equal(one_diverged.values, [[1, 0.1]])
+    assert not (one_diverged.at_least | one_diverged.at_most).any()
 
 
 def ratios(values, at_least=False, at_most=False):
