@@ -7,24 +7,27 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from learned_opt import StepSize, registry
-from learned_opt.base import LearnedOptimizer
+from learned_opt.base import LearnedOptimizer, Theta
 from learned_opt.benchmarks.target import Target
 from learned_opt.benchmarks.timing import Clock, interleaved
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.metrics import MetricsWriter
-from learned_opt.meta_train.parallel import AXIS, Component, OuterSteps
+from learned_opt.meta_train.parallel import Component, OuterSteps
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.presets import quickstart
 from learned_opt.meta_train.trainer import devices
-from learned_opt.meta_train.unroll import Unroller
+from learned_opt.meta_train.unroll import Problem, Unrolled, Unroller
 from learned_opt.tasks import registry as task_registry
+from learned_opt.tasks.training import InnerState
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -32,10 +35,10 @@ COMPILED = "/jax/core/compile/backend_compile_duration"
 class Throughput(NamedTuple):
     """Of the preset `quickstart`, in seconds of the clock given; shares and ratios are medians over rounds.
 
-    steps_per_second: inner steps, of all particles and members. floor_share: that, by SGD's. outside_share: of an outer
-    step, what is not unrolls. devices_ratio: the seconds of one device on one core by those of all; with_all_cores:
-    the same of one device whose larger operations XLA spreads over all cores. compile_seconds: the first outer step and
-    the start of all particles. peak_bytes: of the process so far, whatever it did before.
+    steps_per_second: inner steps, of all particles and members. floor_share: that, by SGD's. outside_share: an outer
+    step whose unrolls take no steps, by a whole one. devices_ratio: the seconds of one device on one core by those of
+    all; with_all_cores: the same of one device whose larger operations XLA spreads over all cores. compile_seconds: the
+    first outer step and the start of all particles. peak_bytes: of the process so far, whatever it did before.
     """
 
     devices: int
@@ -70,23 +73,39 @@ class Throughput(NamedTuple):
         return f"      peak memory of the process {self.peak_bytes / 2**20:,.0f} MiB"
 
 
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, kw_only=True)
+class Still(Unroller):
+    """Its truncations take no steps: an outer step with it is what an outer step is besides its unrolls."""
+
+    def unroll(self, theta: Theta, problem: Problem, inner: InnerState, key: jax.Array) -> Unrolled:
+        """Where it started, with a tally that is no constant, or the meta-gradient would be one too."""
+        tally = jax.eval_shape(super().unroll, theta, problem, inner, key).tally
+        return Unrolled(inner, jax.tree.map(lambda x: jnp.full(x.shape, problem.step, x.dtype), tally))
+
+
 class Training:
     """Outer steps of a configuration with any optimizer in the place of its own."""
 
     def __init__(
-        self, config: Config, optimizer: LearnedOptimizer, count: int | None = None, clock: Clock = time.perf_counter
+        self,
+        config: Config,
+        optimizer: LearnedOptimizer,
+        count: int | None = None,
+        clock: Clock = time.perf_counter,
+        unroller: type[Unroller] = Unroller,
     ) -> None:
         """On `count` devices, or all. Compiles, and takes the first outer step."""
         theta = optimizer.init(jax.random.key(config.seed))
-        self.unroller = Unroller(
+        self.unroller = unroller(
             family=task_registry.family(config.tasks[0]),
             optimizer=optimizer,
             objective=config.objective(),
             truncation=config.truncation,
             horizons=config.horizons(),
         )
-        self.perturbation = config.perturbation(theta)
-        component = Component(PES(unroller=self.unroller, perturbation=self.perturbation), config.particles)
+        estimator = PES(unroller=self.unroller, perturbation=config.perturbation(theta))
+        component = Component(estimator, config.particles)
         self.steps = OuterSteps([component], config.outer_optimizer(), devices(count, config.particles))
         self.key = jax.random.key(1)
         started = clock()
@@ -100,36 +119,13 @@ class Training:
         self.outer, self.states, metrics = self.steps.step(self.outer, self.states, self.key)
         return jax.device_get(metrics)
 
-    def unrolls(self) -> Callable[[], Any]:
-        """Only the unrolls of such a step, each time from where the last one ended."""
-        (state,) = self.states
-        problem, pair = jax.tree.map(lambda x: x.copy(), (state.problem, state.pair))
-        thetas = self.perturbation.members(self.outer.theta, jax.tree.map(jax.numpy.zeros_like, self.outer.theta))
-
-        def on_device(thetas: Any, problem: Any, pair: Any, keys: jax.Array) -> Any:
-            def one(problem: Any, pair: Any, key: jax.Array) -> Any:
-                end = self.perturbation.unroll(self.unroller, thetas, problem, pair, jax.random.wrap_key_data(key))
-                return end.inner, end.tally
-
-            return jax.vmap(one)(problem, pair, keys)
-
-        program = jax.pmap(on_device, AXIS, in_axes=(None, 0, 0, 0), devices=self.steps.devices, donate_argnums=2)
-        keys = jax.random.key_data(jax.random.split(self.key, jax.tree.leaves(problem)[0].shape[:2]))
-        arguments = self.steps.replicate(thetas), problem, keys
-        inner = [pair]
-
-        def run() -> Any:
-            inner[0], tally = program(arguments[0], arguments[1], inner[0], arguments[2])
-            return tally
-
-        return run
-
 
 def measure(repeats: int, clock: Clock, config: Config | None = None) -> Iterator[Throughput]:
     """One row. Devices are compared on the wall's clock, as they work at the same time."""
     config = config or quickstart()
     ours = Training(config, registry.make(config.optimizer, config.optimizer_options), clock=clock)
     floor = Training(config, StepSize(start=0.01))
+    still = Training(config, ours.unroller.optimizer, unroller=Still)
     count = len(ours.steps.devices)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -142,7 +138,7 @@ def measure(repeats: int, clock: Clock, config: Config | None = None) -> Iterato
 
             return run
 
-        runs = {"star": outer_step(ours), "floor": outer_step(floor), "unrolls": ours.unrolls()}
+        runs = {"star": outer_step(ours), "floor": outer_step(floor), "still": outer_step(still)}
         jax.block_until_ready([run() for run in runs.values()])
         with _counted_compilations() as compilations:
             found = interleaved(runs, "star", repeats, clock)
@@ -158,7 +154,7 @@ def measure(repeats: int, clock: Clock, config: Config | None = None) -> Iterato
         steps_per_second=steps / seconds,
         floor_steps_per_second=steps / found["floor"].seconds,
         floor_share=found["floor"].median,
-        outside_share=1 - found["unrolls"].median,
+        outside_share=found["still"].median,
         devices_ratio=devices_ratio,
         with_all_cores=with_all_cores,
         compile_seconds=ours.first_seconds - seconds,
