@@ -40,15 +40,18 @@ def make(name: str, options: Mapping[str, Any]) -> LearnedOptimizer:
 
 
 def _checked(what: str, value: Any, default: Any) -> Any:
-    """`value` as the type of `default`."""
-    if isinstance(default, float) and type(value) in (int, float):
+    try:
+        return _as_type_of(default, value)
+    except TypeError:
+        raise errors.UsageError(f"{what} was given {value!r}: a value like {default!r} is accepted") from None
+
+
+def _as_type_of(default: Any, value: Any) -> Any:
+    """Integers stand for floats, lists for tuples; anything else of another type is a TypeError."""
+    if isinstance(default, tuple) and isinstance(value, list | tuple):
+        return tuple(_as_type_of(default[0], element) for element in value)
+    if isinstance(default, float) and type(value) is int:
         return float(value)
-    if (
-        isinstance(default, tuple)
-        and isinstance(value, list | tuple)
-        and all(type(v) is type(default[0]) for v in value)
-    ):
-        return tuple(value)
-    if type(value) is type(default) and not isinstance(default, tuple):
-        return value
-    raise errors.UsageError(f"{what} was given {value!r}: a value like {default!r} is accepted")
+    if type(value) is not type(default) or isinstance(default, tuple):
+        raise TypeError
+    return value

@@ -17,6 +17,7 @@ from learned_opt import LearnableAdam, Star, UsageError, black_box_mlp, registry
         ("star", {"hidden": []}, Star(hidden=())),
         ("star", {"hidden": (3, 5)}, Star(hidden=(3, 5))),
         ("star", {"momentum_decays": [0.6, 0.95, 0.994]}, Star(momentum_decays=(0.6, 0.95, 0.994))),
+        ("star", {"momentum_decays": [0, 0.9, 0.99]}, Star(momentum_decays=(0.0, 0.9, 0.99))),
         ("black-box-mlp", {"step_scale": 1}, black_box_mlp(step_scale=1.0)),
         ("black-box-mlp", {"nominal": "sgd"}, black_box_mlp(nominal="sgd")),
         ("learnable-adam", {"b2": 0.95}, LearnableAdam(b2=0.95)),
