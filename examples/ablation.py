@@ -67,6 +67,7 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "valid": ("validation loss as meta-objective", {"measured_on": "valid"}, {}),
     "mean-log": ("mean of logarithms as meta-objective", {"aggregate": "mean-log"}, {}),
     "mean-log-valid": ("mean of logarithms of validation loss", {"measured_on": "valid", "aggregate": "mean-log"}, {}),
+    "longer": ("four times as many outer steps", {"steps": 4 * RECIPE.steps}, {}),
     "backprop": ("truncated backprop for PES", {"estimator": "truncated-backprop"}, {}),
     "backprop-then-pes": ("truncated backprop for the first half, PES for the second", {}, {}),
 }
