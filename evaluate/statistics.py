@@ -5,6 +5,7 @@ the optimizer and the baseline then inverts the aggregate, and neither is favour
 there are (Rao and Wu, 1988, section 2): of four seeds, as many as there are cover 90 % where 95 % is claimed.
 """
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,6 +28,11 @@ class Ratios(NamedTuple):
     at_least: np.ndarray
     at_most: np.ndarray
     diverged: np.ndarray
+
+    @property
+    def censored(self) -> np.ndarray:
+        """Either way."""
+        return self.at_least | self.at_most
 
 
 class Estimate(NamedTuple):
@@ -75,8 +81,8 @@ def steps_to_reach(target: np.ndarray, steps: np.ndarray, curves: np.ndarray) ->
 
 
 def speed_ups(
-    on_baseline: tuple[np.ndarray, np.ndarray],
-    on_ours: tuple[np.ndarray, np.ndarray],
+    on_baseline: Sequence[np.ndarray],
+    on_ours: Sequence[np.ndarray],
     length: int,
     diverged: np.ndarray,
     baseline_diverged: np.ndarray,

@@ -66,6 +66,7 @@ class Summary:
         self.baselines = [label for label in BASELINES if label in self.labels]
         self.floors = np.array([results.floors.get(task, 0.0) for task in self.tasks])
         self.compared = functools.cache(self._compared)
+        self.steps_to_match = functools.cache(self._steps_to_match)
 
     @property
     def subjects(self) -> list[str]:
@@ -104,26 +105,18 @@ class Summary:
                 ratios[measure] = _aggregated(statistics.loss_ratios(ours, theirs, self.floors))
                 improvement[measure] = statistics.improvement(ours, theirs)
         for name, measure in SPEED_UPS.items():
-            on_theirs = self._steps_to_match(baseline, label, horizon, measure)
-            on_ours = self._steps_to_match(label, baseline, horizon, measure)
+            on_theirs = [self.steps_to_match(baseline, end, horizon, measure) for end in (label, baseline)]
+            on_ours = [self.steps_to_match(label, end, horizon, measure) for end in (baseline, label)]
             diverged = [~np.isfinite(self.losses(x, horizon, measure)) for x in (label, baseline)]
             ratios[name] = _aggregated(statistics.speed_ups(on_theirs, on_ours, self.horizon, *diverged))
             one_sided = statistics.one_sided_speed_ups(on_theirs[0], horizon, self.horizon, *diverged)
             ratios[f"one_sided_{name}"] = _aggregated(one_sided)
         return Comparison(ratios, improvement, won, lost)
 
-    def _steps_to_match(self, label: str, other: str, horizon: int, measure: str) -> tuple[np.ndarray, np.ndarray]:
-        """The steps that one needs to reach the loss that the other ends at, and that it ends at itself."""
-        found = [
-            np.stack(
-                [
-                    _steps_to_reach(x, runs[label], measure)
-                    for x, runs in zip(ends, self.results.runs.values(), strict=True)
-                ]
-            )
-            for ends in (self.losses(side, horizon, measure) for side in (other, label))
-        ]
-        return found[0], found[1]
+    def _steps_to_match(self, label: str, other: str, horizon: int, measure: str) -> np.ndarray:
+        """The steps that one needs to reach the loss that another, or it itself, ends at, `[tasks, seeds]`."""
+        ends = zip(self.losses(other, horizon, measure), self.results.runs.values(), strict=True)
+        return np.stack([_steps_to_reach(loss, runs[label], measure) for loss, runs in ends])
 
     def mean_ranks(self, horizon: int, measure: str = "final_loss") -> dict[str, float]:
         """By label; 1 would be the best in every run."""
@@ -145,16 +138,8 @@ class Summary:
         A task is solved by reaching the final training loss of tuned Adam at the longest horizon, its cost is what it
         takes the median seed, and no run reaches it after that horizon.
         """
-        target = self.losses(TUNED_ADAM, self.horizon, "final_loss")
-        steps = np.array(
-            [
-                [
-                    np.median(_steps_to_reach(loss, runs[label], "final_loss"))
-                    for loss, runs in zip(target, self.results.runs.values(), strict=True)
-                ]
-                for label in self.labels
-            ]
-        )
+        matched = [self.steps_to_match(label, TUNED_ADAM, self.horizon, "final_loss") for label in self.labels]
+        steps = np.median(matched, axis=-1)
         seconds = steps * np.stack([self.seconds_per_step(label) for label in self.labels])
         costs = {"steps": steps, "seconds": seconds}
         return {

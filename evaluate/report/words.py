@@ -89,8 +89,7 @@ def limits(summary: Summary, label: str) -> str:
     speed = summary.compared(label, TUNED_ADAM, summary.speed_horizon).ratios
     clipped = sum(int(loss[m].ratios.clipped.sum()) for m in ("final_loss", "valid_loss"))
     clipped += sum(int(speed[m].ratios.clipped.sum()) for m in ("speed_up", "valid_speed_up"))
-    both = speed["speed_up"].ratios, speed["valid_speed_up"].ratios
-    censored = sum(int((ratios.at_least | ratios.at_most).sum()) for ratios in both)
+    censored = sum(int(speed[m].ratios.censored.sum()) for m in ("speed_up", "valid_speed_up"))
     return f"{clipped}, {censored}"
 
 
