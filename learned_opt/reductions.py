@@ -39,10 +39,10 @@ def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     numbers; a few neighbours at a time, in many places at once, make vectors, and keep the digits of float32.
     """
     loops = -(-len(arrays) // TOGETHER) if arrays[0].size > FEW else 1
-    # Dealt out in turn, as what is heavy stands side by side: a loop of the heaviest alone does not become vectors.
-    found: list[Any] = [None] * len(arrays)
-    for i in range(loops):
-        found[i::loops] = _sums(arrays[i::loops])
+    share = -(-len(arrays) // loops)
+    found: list[jax.Array] = []
+    for first in range(0, len(arrays), share):
+        found.extend(_sums(arrays[first : first + share]))
     return tuple(found)
 
 

@@ -129,11 +129,12 @@ def update(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
 def update_factored(stats: Statistics, grad: jax.Array, decay: Decays) -> Statistics:
     """One step of the averages over rows and columns alone."""
     axis = second_axis(grad.shape)
-    square = jnp.square(grad) + FACTORED_EPS
+    square = jnp.square(grad)
     if axis is None:
-        return stats._replace(rows=_average(stats.rows, square, decay.factored))
-    rows = _average(stats.rows, square.mean(axis, keepdims=True), decay.factored)
-    cols = _average(stats.cols, square.mean(largest_axis(grad.shape), keepdims=True), decay.factored)
+        return stats._replace(rows=_average(stats.rows, square + FACTORED_EPS, decay.factored))
+    # Added to means, not to every square: XLA would write and read the sum once more for them.
+    of_rows, of_cols = (square.mean(a, keepdims=True) + FACTORED_EPS for a in (axis, largest_axis(grad.shape)))
+    rows, cols = _average(stats.rows, of_rows, decay.factored), _average(stats.cols, of_cols, decay.factored)
     return stats._replace(rows=rows, cols=cols)
 
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from learned_opt import alignment, features, orthogonal, reductions, statistics
 from learned_opt import network as networks
@@ -39,7 +40,8 @@ def step(
     squares = features.squares(inputs)
     if needs_rms(star):
         squares.append(jnp.square(directions.mean(read.momenta)) / (read.second_moment + star.second_moment_eps))
-    found = reductions.means(squares)
+    order = [k for k in features.SUMMED if k < len(squares)]
+    found = reductions.means([squares[k] for k in order])[np.argsort(order)]
     scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + star.feature_eps)
     rms = jnp.sqrt(found[-1] + star.feature_eps)
     layers = networks.folded(network, scales, features.time_features(count, grad.dtype))
