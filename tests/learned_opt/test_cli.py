@@ -47,6 +47,23 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
         assert command in done.stdout
 
 
+@pytest.mark.parametrize(("given", "width"), [("", "512"), ("--xla_cpu_prefer_vector_width=128", "128")])
+def test_commands_make_long_vectors_unless_told_otherwise(given: str, width: str, tmp_path: Path) -> None:
+    """As LLVM is told for each function; every core is a device."""
+    code = (
+        "import os, jax; from learned_opt.commands import cores; cores.use_cores(3); print(jax.device_count());"
+        "jax.jit(lambda x: x * x + 1)(jax.numpy.ones(64))"
+    )
+    flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_module_re=.*lambda.* {given}"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, timeout=120, check=True, env={**os.environ, "XLA_FLAGS": flags},
+    )  # fmt: skip
+    assert done.stdout == "3\n"
+    made = "".join(path.read_text() for path in tmp_path.glob("*with-opt.ll"))
+    assert f'"prefer-vector-width"="{width}"' in made
+
+
 def test_list_names_what_there_is(tmp_path: Path) -> None:
     output = run("list", cwd=tmp_path).stdout
     for name in ("quickstart", "digits", "star", "black-box-mlp", "learnable-adam", "pes", "truncated-backprop"):
