@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from learned_opt.tasks.networks.architecture import Activation
+from learned_opt.tasks.networks.kernels import orthogonal
 
 
 class Recurrent(nnx.Module):
@@ -22,7 +23,9 @@ class Recurrent(nnx.Module):
     ) -> None:
         """`outputs` is the size of the vocabulary, `width` that of embedding and cell."""
         self.embedding = nnx.Embed(outputs, width, rngs=rngs)
-        self.cell: Any = {"gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell](width, width, rngs=rngs)
+        self.cell: Any = {"gru": nnx.GRUCell, "lstm": nnx.OptimizedLSTMCell}[cell](
+            width, width, recurrent_kernel_init=orthogonal, rngs=rngs
+        )
         self.head = nnx.Linear(width, outputs, rngs=rngs)
 
     def __call__(self, tokens: jax.Array, activation: Activation, key: jax.Array) -> jax.Array:
