@@ -11,9 +11,6 @@ import jax.numpy as jnp
 from learned_opt.statistics import Statistics, largest_axis
 
 PER_PARAMETER = 28
-# In which order they are summed: a division goes into memory if loops share it, so what is divided by the second moment
-# stands together (with what follows the features in `steps`), then what is made of momenta, and of the gradient.
-SUMMED = (5, 6, 7, 8, 9, 28, 2, 3, 4, 25, 26, 27, 0, 1, 10, 11, 12, *range(13, 25))
 TIME_SCALES = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 
 

@@ -37,6 +37,7 @@ def sums(arrays: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
     Reductions with many operands: XLA fuses what computes them into the first, where on CPU it gives one with a single
     operand that operand in memory. As no compiler may change the order of a sum, it would be a loop over single
     numbers; a few neighbours at a time, in many places at once, make vectors, and keep the digits of float32.
+    Arrays that stand together go through one loop, and share what they are computed from.
     """
     loops = -(-len(arrays) // TOGETHER) if arrays[0].size > FEW else 1
     share = -(-len(arrays) // loops)

@@ -15,6 +15,10 @@ from learned_opt.statistics import Decays, Statistics
 if TYPE_CHECKING:
     from learned_opt.star import Star
 
+# In which order squares are summed, the 28 of features and that of the direction: a division goes into memory if loops
+# share it, so what is divided by the second moment stands together, then what is made of momenta, and of the gradient.
+SUMMED = (5, 6, 7, 8, 9, features.PER_PARAMETER, 2, 3, 4, 25, 26, 27, 0, 1, 10, 11, 12, *range(13, 25))
+
 
 def plain(
     star: "Star", network: Theta, decay: Decays, grad: jax.Array, param: jax.Array, before: Statistics, count: jax.Array
@@ -40,7 +44,7 @@ def step(
     squares = features.squares(inputs)
     if needs_rms(star):
         squares.append(jnp.square(directions.mean(read.momenta)) / (read.second_moment + star.second_moment_eps))
-    order = [k for k in features.SUMMED if k < len(squares)]
+    order = [k for k in SUMMED if k < len(squares)]
     found = reductions.means([squares[k] for k in order])[np.argsort(order)]
     scales = jax.lax.rsqrt(found[: features.PER_PARAMETER] + star.feature_eps)
     rms = jnp.sqrt(found[-1] + star.feature_eps)

@@ -51,7 +51,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
 def test_commands_make_long_vectors_unless_told_otherwise(given: str, width: str, tmp_path: Path) -> None:
     """As LLVM is told for each function; every core is a device."""
     code = (
-        "import os, jax; from learned_opt.commands import cores; cores.use_cores(3); print(jax.device_count());"
+        "import jax; from learned_opt.commands import cores; cores.use_cores(3); print(jax.device_count());"
         "jax.jit(lambda x: x * x + 1)(jax.numpy.ones(64))"
     )
     flags = f"--xla_dump_to={tmp_path} --xla_dump_hlo_module_re=.*lambda.* {given}"
