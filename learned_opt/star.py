@@ -59,7 +59,8 @@ class Star:
 
     with N the nominal direction, P the output preconditioner and f the factor of the tensor: 1, unless `relative` or
     `aligned`. The third stabiliser of the paper, weight decay on the meta-parameters, belongs to meta-training.
-    Statistics are bias-corrected, which the published code does not do: the first steps are better with it.
+    Statistics are bias-corrected, which the published code does not do: the first steps are better with it. And the
+    second moment remembers at least as long as the momenta (`statistics.decays`): no theta can undo that.
 
     Attributes:
         nominal: N. `adam-aggmo` is the mean over three momenta m_i / sqrt(v); `none` removes the term and its head.

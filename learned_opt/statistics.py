@@ -44,16 +44,19 @@ def init_decays(momenta: tuple[float, ...] = MOMENTUM_DECAYS) -> dict[str, jax.A
 
 
 def decays(theta: dict[str, jax.Array]) -> Decays:
-    """`decay = 1 - (1 - d0) exp(10 theta)`, clipped to [0, 1)."""
+    """`decay = 1 - (1 - d0) exp(10 theta)`, clipped to [0, 1); the second moment remembers at least as long as momenta.
+
+    A momentum with a longer memory, divided by the root of a second moment that has fallen with the gradients already,
+    is a step too long by any factor. With the same memory it is at most 1, as the square of a mean is at most the mean
+    of squares; with a shorter one it is bounded too (`beta_1^2 < beta_2`, as Adam needs).
+    """
 
     def decay(start: tuple[float, ...] | float, leaf: jax.Array) -> jax.Array:
         return jnp.clip(1 - (1 - jnp.asarray(start, leaf.dtype)) * jnp.exp(DECAY_SCALE * leaf), 0, LARGEST_DECAY)
 
-    return Decays(
-        decay(MOMENTUM_DECAYS, theta["momenta"]),
-        decay(SECOND_MOMENT_DECAY, theta["second_moment"]),
-        decay(FACTORED_DECAYS, theta["factored"]),
-    )
+    momenta = decay(MOMENTUM_DECAYS, theta["momenta"])
+    second_moment = jnp.maximum(decay(SECOND_MOMENT_DECAY, theta["second_moment"]), momenta.max())
+    return Decays(momenta, second_moment, decay(FACTORED_DECAYS, theta["factored"]))
 
 
 def wide_axis_last(tensor: jax.Array) -> jax.Array:

@@ -29,6 +29,7 @@ class PlainStar:
             "factored": np.array([0.9, 0.99, 0.999]),
         }
         self.decay = {k: np.clip(1 - (1 - d) * np.exp(10 * theta["decays"][k]), 0, 1 - 1e-6) for k, d in starts.items()}
+        self.decay["second_moment"] = max(self.decay["second_moment"], *self.decay["momenta"])
         by_size = sorted(range(len(shape)), key=lambda axis: (shape[axis], axis))
         self.second, self.largest = by_size[-2:] if len(shape) > 1 else (None, None)
         self.m, self.v = [0.0, 0.0, 0.0], 0.0

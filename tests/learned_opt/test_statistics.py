@@ -45,6 +45,41 @@ def test_extreme_decays_stay_usable(shift):
         np.testing.assert_allclose(leaf, 1 - 1e-6 if shift < 0 else 0, rtol=1e-7)
 
 
+FALLING = 4000  # steps in which gradients fall, by e in each 20
+
+
+def longest_step(decay):
+    """The largest of momenta over the root of the second moment, both corrected, where gradients fall."""
+
+    def step(stats, t):
+        stats = statistics.update(stats, jnp.exp(-t / 20), decay)
+        read = statistics.correct_bias(stats, decay, t)
+        return stats, (jnp.abs(read.momenta) / jnp.sqrt(read.second_moment)).max()
+
+    return jax.lax.scan(step, statistics.init(jnp.zeros(()), jnp.float64), jnp.arange(1.0, FALLING + 1))[1].max()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_steps_are_bounded_where_gradients_fall(seed, x64):
+    """Whatever theta is: by what Cauchy and Schwarz allow."""
+    rng = np.random.default_rng(seed)
+    theta = jax.tree.map(lambda leaf: leaf + rng.normal(scale=0.2, size=leaf.shape), statistics.init_decays())
+    decay = statistics.decays(theta)
+    beta, second, t = np.asarray(decay.momenta), float(decay.second_moment), np.arange(1, FALLING + 1)[:, None]
+    assert second >= beta.max()
+    ratio = beta**2 / second
+    squares = (1 - beta) ** 2 / (1 - second) * (1 - ratio**t) / (1 - ratio)
+    bound = np.sqrt(squares * (1 - second**t)) / (1 - beta**t)
+    assert longest_step(decay) <= bound.max() * (1 + 1e-9)
+
+
+def test_a_second_moment_that_forgets_sooner_does_not_bound_them(x64):
+    """160 steps, below a momentum of a thousand: as meta-training has made them. With the same memory it is 1."""
+    decay = statistics.decays(statistics.init_decays())
+    assert longest_step(decay) <= 1 + 1e-9
+    assert longest_step(decay._replace(second_moment=jnp.asarray(1 - 1 / 160))) > 100
+
+
 @pytest.mark.parametrize("count", [1, 2, 50])
 @pytest.mark.parametrize("shape", [(), (5,), (2, 3, 4)])
 @pytest.mark.parametrize("shift", [0.0, 0.03])
