@@ -3,9 +3,10 @@
     python examples/ablation.py                  # everything, then docs/ablation.md's table and plot into runs/ablation
     python examples/ablation.py recipe no-nominal   # these alone, and their table
     python examples/ablation.py no-nominal          # this alone, and no table: runs share the work; one stopped goes on
+    python examples/ablation.py recipe recipe-long no-nominal-long   # some of them meta-trained twelve times as long
 
-A score is the loss of the recipe by that of the variant, both meta-trained with the same seed: above 1, the change
-helps.
+A score is the loss of the recipe by that of the variant, both meta-trained with the same seed and equally long: above
+1, the change helps.
 """
 
 import dataclasses
@@ -72,13 +73,29 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
     "backprop-then-pes": ("truncated backprop for the first half, PES for the second", {}, {}),
 }
 FIRST_HALF = {"backprop-then-pes": "backprop"}  # whose recipe it has; each half on a schedule of its own
+LONG, TIMES = "-long", 12  # ends the name of a variant that is meta-trained so many times as long
+RECIPE_LONG = f"recipe{LONG}"
 
 
 def config(variant: str, seed: int) -> Config:
     """Of one meta-training."""
-    _, changes, options = VARIANTS[variant]
+    _, changes, options = VARIANTS[variant.removesuffix(LONG)]
     options = RECIPE.optimizer_options | options
-    return dataclasses.replace(RECIPE, seed=seed, optimizer_options=options, **changes)
+    found = dataclasses.replace(RECIPE, seed=seed, optimizer_options=options, **changes)
+    return dataclasses.replace(found, steps=TIMES * found.steps) if variant.endswith(LONG) else found
+
+
+def beside(variant: str) -> str:
+    """What it is scored by: the recipe, meta-trained equally long."""
+    return RECIPE_LONG if variant.endswith(LONG) and variant != RECIPE_LONG else "recipe"
+
+
+def says(variant: str) -> str:
+    """What it is, in the table and the plot."""
+    if variant == RECIPE_LONG:
+        return f"{TIMES} times as many outer steps"
+    text = VARIANTS[variant.removesuffix(LONG)][0]
+    return f"{text}, both {TIMES} times as long" if variant.endswith(LONG) else text
 
 
 def meta_train(variant: str) -> list[Path]:
@@ -86,9 +103,9 @@ def meta_train(variant: str) -> list[Path]:
     directories = [OUT / f"{variant}-{seed}" for seed in range(META_SEEDS)]
     for seed, directory in enumerate(directories):
         own = config(variant, seed)
-        if variant in FIRST_HALF:
+        if first := FIRST_HALF.get(variant.removesuffix(LONG)):
             half, before = own.steps // 2, directory.with_name(f"{directory.name}-before")
-            MetaTrainer(dataclasses.replace(config(FIRST_HALF[variant], seed), steps=half), before).train()
+            MetaTrainer(dataclasses.replace(config(first, seed), steps=half), before).train()
             own = start.start_from(dataclasses.replace(own, steps=half), str(before))
         MetaTrainer(own, directory).train()
     return directories
@@ -136,10 +153,10 @@ def tasks() -> dict:
 
 def effects(variants: list[str]) -> dict[str, dict[tuple[str, str], statistics.Estimate]]:
     """By variant, then by suite and measure: the recipe's loss by its own, over tasks and meta-seeds."""
-    recipe, names = score("recipe"), list(tasks())
     found: dict[str, dict[tuple[str, str], statistics.Estimate]] = {}
+    names = list(tasks())
     for variant in variants:
-        own, found[variant] = score(variant), {}
+        recipe, own, found[variant] = score(beside(variant)), score(variant), {}
         for suite, measure in itertools.product(SUITES, MEASURES):
             rows = [names.index(task) for task in suites.suite(suite).tasks]
             floors = np.array([suites.suite(suite).floor(names[i]) for i in rows])
@@ -160,7 +177,7 @@ def table(found: dict) -> str:
             text = f"{value:.2f} [{low:.2f}, {high:.2f}]"
             cells.append(f"**{text}**" if low > 1 or high < 1 else text)
         diverged = np.isinf(score(variant)["final_loss"]).mean()
-        lines.append(f"| {VARIANTS[variant][0]} | {' | '.join(cells)} | {diverged:.0%} | {minutes(variant):.1f} |")
+        lines.append(f"| {says(variant)} | {' | '.join(cells)} | {diverged:.0%} | {minutes(variant):.1f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -177,7 +194,7 @@ def plot(found: dict, path: Path) -> None:
         panel.set(xscale="log", title=suite, xlabel="loss ratio (above 1: helps)")
         panel.set_xticks(ticks := [0.1, 0.2, 0.5, 1, 2], labels=map(str, ticks))
         panel.minorticks_off()
-    panels[0].set_yticks(range(len(found)), labels=[VARIANTS[name][0] for name in found])
+    panels[0].set_yticks(range(len(found)), labels=[says(name) for name in found])
     panels[0].invert_yaxis()
     panels[0].legend(loc="lower left", frameon=False)
     figure.savefig(path, dpi=110)
@@ -187,9 +204,11 @@ if __name__ == "__main__":
     chosen = sys.argv[1:] or list(VARIANTS)
     for name in chosen:
         score(name)
-    changes = [name for name in chosen if name != "recipe"]
-    if changes and "recipe" in chosen:
+    changes = [name for name in chosen if beside(name) in chosen and name != "recipe"]
+    if changes:
         result = effects(changes)
         (OUT / "ablation.md").write_text(table(result))
         plot(result, OUT / "ablation.png")
-        print(table(result), f"The recipe took {minutes('recipe'):.1f} minutes.")
+        print(table(result))
+        for name in sorted({beside(change) for change in changes}):
+            print(f"{name} took {minutes(name):.1f} minutes.")
