@@ -56,7 +56,13 @@ def strong(optimizer):
 
 
 def unsaturate(theta):
-    """The few steps taken here agree so well that the tanh of the controller is flat at its starting weights."""
+    """Away from where a leaf does not count.
+
+    The few steps taken here agree so well that the tanh of the controller is flat at its starting weights; and a second
+    moment that would forget sooner than a momentum is held to that.
+    """
+    if "decays" in theta:
+        theta["decays"]["second_moment"] -= 0.1
     if "controller" in theta:
         theta["controller"]["alignments"] -= 0.48
 
