@@ -37,7 +37,7 @@ def write(directory: Path, theta: Theta, card: dict[str, Any]) -> None:
 
 
 def sha256(theta: Theta) -> str:
-    """Of the `theta.npz` that would hold it."""
+    """Of the `theta.npz` that this Python would make of it; versions write zip files in other bytes."""
     return hashlib.sha256(_to_npz(theta)).hexdigest()
 
 
