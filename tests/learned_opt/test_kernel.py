@@ -56,15 +56,14 @@ def test_chosen_on_a_gpu_for_matrices_large_enough(platform: str, kernels: int) 
     assert lowered.as_text().count("custom_call @__gpu$xla.gpu.triton") == kernels
 
 
-def test_derivatives_are_those_of_the_plain_path() -> None:
+def test_derivatives_are_those_of_the_plain_path(quick_jit: Any) -> None:
     """Truncated backprop differentiates updates; a kernel has no derivative."""
     star = Star(**SCALES, **OPTIONS["published"])
     args = arguments(star, (128, 128))
     assert kernel.suits(star, args[3])
 
-    def total(network: Any, run: Any) -> jax.Array:
-        return run(network, *args[1:])[0].sum()
+    def slope(run: Any) -> Any:
+        return quick_jit(jax.grad(lambda network: run(star, network, *args[1:])[0].sum()))(args[0])
 
-    chosen = jax.grad(total)(args[0], functools.partial(kernel.propose, star))
-    expected = jax.grad(total)(args[0], functools.partial(steps.plain, star))
+    chosen, expected = slope(kernel.propose), slope(steps.plain)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), chosen, expected)
