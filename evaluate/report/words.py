@@ -74,13 +74,18 @@ def edges(summary: Summary) -> dict[str, str]:
 
 
 def listed(summary: Summary, places: dict[str, list[int]]) -> str:
-    """Tasks with their horizons, and shorter where it is all of them or none."""
-    horizons, tasks = summary.results.horizons, summary.tasks
-    if sum(map(len, places.values())) == len(tasks) * len(horizons):
-        return "everywhere"
-    if len(horizons) == 1:
-        return ", ".join(places) or "nowhere"
-    return ", ".join(f"{task} ({', '.join(map(str, at))})" for task, at in places.items()) or "nowhere"
+    """Tasks with their horizons, or where it is not, if that is shorter to say."""
+    horizons = summary.results.horizons
+    left = {task: [h for h in horizons if h not in places.get(task, [])] for task in summary.tasks}
+    others = {task: at for task, at in left.items() if at}
+    if not places or not others:
+        return "everywhere" if places else "nowhere"
+
+    def named(found: dict[str, list[int]]) -> str:
+        when = {task: f" ({', '.join(map(str, at))})" if len(horizons) > 1 else "" for task, at in found.items()}
+        return ", ".join(task + after for task, after in when.items())
+
+    return min(named(places), f"everywhere but {named(others)}", key=len)
 
 
 def limits(summary: Summary, label: str) -> str:

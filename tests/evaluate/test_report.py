@@ -12,7 +12,7 @@ from rich.console import Console
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import curves, report
 from learned_opt.evaluate.provenance import plain
-from learned_opt.evaluate.report import data, figures, page
+from learned_opt.evaluate.report import data, figures, page, words
 from learned_opt.evaluate.statistics import Ratios
 from learned_opt.evaluate.summary import RATIOS, SPEED_UPS, Summary
 
@@ -165,6 +165,16 @@ def test_an_edge_of_a_sweep_is_named(summary):
     finally:
         runs["adam-tuned"].scores[1000] = best
     assert "- adam-tuned: best rate at an edge of the sweep: wine-mlp (1000)" in text
+
+
+def test_most_of_the_tasks_are_said_by_those_that_are_left(summary):
+    everything = {task: list(summary.results.horizons) for task in summary.tasks}
+    first = summary.tasks[0]
+    most = everything | {first: [200]}
+    assert words.listed(summary, everything) == "everywhere"
+    assert words.listed(summary, {}) == "nowhere"
+    assert words.listed(summary, most) == f"everywhere but {first} (1000, 4000)"
+    assert words.listed(summary, {first: [200]}) == f"{first} (200)"
 
 
 def test_markdown_says_the_same(summary):
