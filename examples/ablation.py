@@ -74,6 +74,7 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
 }
 FIRST_HALF = {"backprop-then-pes": "backprop"}  # whose recipe it has; each half on a schedule of its own
 LONG, TIMES = "-long", 12  # ends the name of a variant that is meta-trained so many times as long
+AS_SLOW = {"backprop": 1}  # or so many times: an outer step of it takes about as long as ten of PES
 RECIPE_LONG = f"recipe{LONG}"
 
 
@@ -82,7 +83,8 @@ def config(variant: str, seed: int) -> Config:
     _, changes, options = VARIANTS[variant.removesuffix(LONG)]
     options = RECIPE.optimizer_options | options
     found = dataclasses.replace(RECIPE, seed=seed, optimizer_options=options, **changes)
-    return dataclasses.replace(found, steps=TIMES * found.steps) if variant.endswith(LONG) else found
+    times = AS_SLOW.get(variant.removesuffix(LONG), TIMES) if variant.endswith(LONG) else 1
+    return dataclasses.replace(found, steps=times * found.steps)
 
 
 def beside(variant: str) -> str:
@@ -94,19 +96,24 @@ def says(variant: str) -> str:
     """What it is, in the table and the plot."""
     if variant == RECIPE_LONG:
         return f"{TIMES} times as many outer steps"
-    text = VARIANTS[variant.removesuffix(LONG)][0]
-    return f"{text}, both {TIMES} times as long" if variant.endswith(LONG) else text
+    name = variant.removesuffix(LONG)
+    text = VARIANTS[name][0]
+    if name == variant:
+        return text
+    slow = name in AS_SLOW or FIRST_HALF.get(name) in AS_SLOW
+    return f"{text}, in equal time" if slow else f"{text}, both {TIMES} times as long"
 
 
 def meta_train(variant: str) -> list[Path]:
     """The run directories of all seeds; runs that ended are left as they are."""
     directories = [OUT / f"{variant}-{seed}" for seed in range(META_SEEDS)]
     for seed, directory in enumerate(directories):
-        own = config(variant, seed)
-        if first := FIRST_HALF.get(variant.removesuffix(LONG)):
-            half, before = own.steps // 2, directory.with_name(f"{directory.name}-before")
-            MetaTrainer(dataclasses.replace(config(first, seed), steps=half), before).train()
-            own = start.start_from(dataclasses.replace(own, steps=half), str(before))
+        own, name = config(variant, seed), variant.removesuffix(LONG)
+        if name in FIRST_HALF:
+            first = config(FIRST_HALF[name] + variant.removeprefix(name), seed)
+            before = directory.with_name(f"{directory.name}-before")
+            MetaTrainer(dataclasses.replace(first, steps=first.steps // 2), before).train()
+            own = start.start_from(dataclasses.replace(own, steps=own.steps // 2), str(before))
         MetaTrainer(own, directory).train()
     return directories
 
