@@ -74,16 +74,17 @@ VARIANTS: dict[str, tuple[str, dict, dict]] = {
 }
 FIRST_HALF = {"backprop-then-pes": "backprop"}  # whose recipe it has; each half on a schedule of its own
 LONG, TIMES = "-long", 12  # ends the name of a variant that is meta-trained so many times as long
-AS_SLOW = {"backprop": 1}  # or so many times: an outer step of it takes about as long as ten of PES
+TIMES_OF_SLOW = {"backprop": 1}  # in about equal time: an outer step of it takes as long as ten of PES
 RECIPE_LONG = f"recipe{LONG}"
 
 
 def config(variant: str, seed: int) -> Config:
     """Of one meta-training."""
-    _, changes, options = VARIANTS[variant.removesuffix(LONG)]
+    name = variant.removesuffix(LONG)
+    _, changes, options = VARIANTS[name]
     options = RECIPE.optimizer_options | options
     found = dataclasses.replace(RECIPE, seed=seed, optimizer_options=options, **changes)
-    times = AS_SLOW.get(variant.removesuffix(LONG), TIMES) if variant.endswith(LONG) else 1
+    times = 1 if name == variant else TIMES_OF_SLOW.get(name, TIMES)
     return dataclasses.replace(found, steps=times * found.steps)
 
 
@@ -100,7 +101,7 @@ def says(variant: str) -> str:
     text = VARIANTS[name][0]
     if name == variant:
         return text
-    slow = name in AS_SLOW or FIRST_HALF.get(name) in AS_SLOW
+    slow = FIRST_HALF.get(name, name) in TIMES_OF_SLOW
     return f"{text}, in equal time" if slow else f"{text}, both {TIMES} times as long"
 
 
