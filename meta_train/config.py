@@ -48,7 +48,8 @@ class Config:
     measured_on: MeasuredOn = "train"
     """Which loss the meta-objective takes at each inner step."""
     aggregate: Aggregate = "mean"
-    """What it makes of them: their mean, the last, the mean of the last --window, log(last) / horizon, or mean log."""
+    """What it makes of them: their mean, the last, the mean of the last --window, log(last) / horizon, the mean log, or
+    that by the logarithm of time."""
     window: int | None = None
     """Inner steps of final-window."""
     normalise: bool = False

@@ -11,8 +11,10 @@ from learned_opt.tasks.base import Params, Task
 from learned_opt.tasks.training import Step
 
 MeasuredOn = Literal["train", "same-batch-after", "valid"]
-Aggregate = Literal["mean", "last", "final-window", "log", "mean-log"]
+Aggregate = Literal["mean", "last", "final-window", "log", "mean-log", "log-time"]
+LOGARITHMS = ("mean-log", "log-time")
 LOG_FLOOR = 1e-3  # added to losses whose logarithms are averaged: below it, lower is hardly better
+EARLY = 20.0  # inner steps that `log-time` counts about alike; from then on every doubling of time has an equal share
 
 
 class Tally(NamedTuple):
@@ -47,7 +49,9 @@ class MetaObjective:
             loss of the updated parameters on the same minibatch; `valid` their loss on a fresh validation minibatch.
         aggregate: `mean` over all steps; `last` step only; mean over the last `window` steps, or all if there are
             fewer; `log` of the last loss, divided by the horizon; `mean-log`, the mean over all steps of
-            `log(loss + 1e-3)`: halving a small loss late is worth as much as halving a large one early.
+            `log(loss + 1e-3)`: halving a small loss late is worth as much as halving a large one early; `log-time`, the
+            same weighted by `1 / (t + 20)` at step t from 0, so that the first hundreds of steps, which decide how
+            fast a run is, count beside the thousands after them.
         window: of `final-window`, in inner steps.
         clip: losses above it count as `clip`; how often is reported.
         normalise: divide losses by the `loss_scale` of their task, before the clip.
@@ -80,7 +84,7 @@ class MetaObjective:
         weight = self._weight(index, horizon, loss.dtype)
         clipped = counts & (loss > self.clip)
         loss = jnp.minimum(loss, self.clip)
-        worth = jnp.log(jnp.maximum(loss, 0) + LOG_FLOOR) if self.aggregate == "mean-log" else loss
+        worth = jnp.log(jnp.maximum(loss, 0) + LOG_FLOOR) if self.aggregate in LOGARITHMS else loss
         score = jnp.where(weight > 0, weight * worth, 0)
         return Tally(score, weight, jnp.where(counts, loss, 0), counts.astype(jnp.int32), clipped.astype(jnp.int32))
 
@@ -111,6 +115,10 @@ class MetaObjective:
         return task.loss(params, loss_key, task.sample_batch(batch_key, "valid"))
 
     def _weight(self, index: jax.Array, horizon: jax.Array, dtype: jnp.dtype) -> jax.Array:
+        if self.aggregate == "log-time":
+            early, digamma = jnp.asarray(EARLY, dtype), jax.scipy.special.digamma
+            total = digamma(early + horizon) - digamma(early)  # of 1 / (t + early) over the problem
+            return jnp.where(index < horizon, 1 / ((early + index) * total), 0)
         spans = {"mean": horizon, "mean-log": horizon, "final-window": jnp.minimum(self.window, horizon)}
         last = spans.get(self.aggregate, 1)
         return jnp.where((index < horizon) & (index >= horizon - last), 1 / jnp.asarray(last, dtype), 0)

@@ -12,7 +12,7 @@ from learned_opt.errors import UsageError
 from learned_opt.meta_train import estimators
 from learned_opt.meta_train.estimators import PERTURBING, EstimatorName
 from learned_opt.meta_train.horizons import Horizons
-from learned_opt.meta_train.objective import LOG_FLOOR, MetaObjective
+from learned_opt.meta_train.objective import EARLY, LOG_FLOOR, MetaObjective
 from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.sgd import StepSize
@@ -20,7 +20,7 @@ from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 NAMES = get_args(EstimatorName)
 HORIZON, TRUNCATION, WINDOW, THETA = 7, 3, 4, 0.3
-AGGREGATES = {"mean": {}, "last": {}, "final-window": {"window": WINDOW}, "log": {}, "mean-log": {}}
+AGGREGATES = {"mean": {}, "last": {}, "final-window": {"window": WINDOW}, "log": {}, "mean-log": {}, "log-time": {}}
 
 
 def chain_gradient(aggregate: str, truncated: bool) -> float:
@@ -31,6 +31,8 @@ def chain_gradient(aggregate: str, truncated: bool) -> float:
         return derivative.mean()
     if aggregate == "mean-log":
         return (derivative / (t * THETA + LOG_FLOOR)).mean()
+    if aggregate == "log-time":
+        return np.average(derivative / (t * THETA + LOG_FLOOR), weights=1 / (t - 1 + EARLY))
     if aggregate == "final-window":
         return derivative[-WINDOW:].mean()
     return derivative[-1] if aggregate == "last" else derivative[-1] / (HORIZON * THETA) / HORIZON
