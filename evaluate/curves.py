@@ -51,15 +51,15 @@ def smoothed(losses: np.ndarray) -> np.ndarray:
 def draw(panel: Axes, results: Results, task: str) -> None:
     """Smoothed training losses: the median over seeds and the band of all of them."""
     steps = np.unique(np.geomspace(1, results.horizons[-1], POINTS).astype(int))
-    losses = {label: smoothed(run.curves)[:, steps - 1] for label, run in results.runs[task].items()}
-    start = np.median([run.curves[:, 0] for run in results.runs[task].values()])
+    losses = {label: smoothed(run.longest.losses)[:, steps - 1] for label, run in results.runs[task].items()}
+    start = np.median([run.longest.losses[:, 0] for run in results.runs[task].values()])
     _lines(panel, results, {label: (steps, x) for label, x in losses.items()}, start)
 
 
 def draw_validation(panel: Axes, results: Results, task: str) -> None:
     """The same for validation losses, where they were taken."""
-    runs = results.runs[task]
-    _lines(panel, results, {label: (run.valid_steps, run.valid_curves) for label, run in runs.items()}, np.inf)
+    drawn = {label: run.longest for label, run in results.runs[task].items()}
+    _lines(panel, results, {label: (x.valid_steps, x.valid_losses) for label, x in drawn.items()}, np.inf)
 
 
 def styles(results: Results) -> dict[str, tuple[str, str]]:

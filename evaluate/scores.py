@@ -81,14 +81,28 @@ def score(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
-    """One optimizer on one task, at the theta that is best at the longest horizon where it is not said otherwise.
+class Curves:
+    """The losses of one theta on one task.
 
     Attributes:
-        scores: by horizon, each at its own best theta.
-        curves: training losses of every step, before its update, `[seeds, steps]`, float32.
+        losses: training losses of every step, before its update, `[seeds, steps]`, float32.
         valid_steps: after how many steps validation losses were taken, `[points]`; every horizon is one of them.
-        valid_curves: those losses, each a mean over the same batches, `[seeds, points]`, float32.
+        valid_losses: those losses, each a mean over the same batches, `[seeds, points]`, float32.
+    """
+
+    losses: np.ndarray
+    valid_steps: np.ndarray
+    valid_losses: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One optimizer on one task.
+
+    Attributes:
+        scores: by horizon, ascending, each at its own best theta.
+        curves: of the same thetas, by the same horizons; all but those of a theta that must know its horizon are as
+            long as the longest.
         rates: the learning rates tried on this task, ascending; none for a learned optimizer.
         seconds_per_step: wall-clock seconds of inner training, compilation and evaluation left out, divided by the
             steps of all runs side by side: what one step costs, its batch and gradient included, with all devices busy.
@@ -96,12 +110,15 @@ class Run:
     """
 
     scores: dict[int, Score]
-    curves: np.ndarray
-    valid_steps: np.ndarray
-    valid_curves: np.ndarray
+    curves: dict[int, Curves]
     rates: tuple[float, ...] = ()
     seconds_per_step: float
     side_by_side: int
+
+    @property
+    def longest(self) -> Curves:
+        """The curves of the theta that is best at the longest horizon, up to it."""
+        return self.curves[max(self.curves)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,15 +161,18 @@ def _aggregated(ratios: Ratios) -> Aggregated:
 def _steps_to_reach(target: np.ndarray, run: Run, measure: str) -> np.ndarray:
     """When a run first reaches a loss, `[seeds]`; inf if it never does.
 
-    Its curve is that of the theta that is best at the longest horizon. A sweep may have a better one for a shorter
-    horizon, so the score there counts too.
+    A sweep has a best theta for each horizon, and may have the fastest of them: with the one of the longest alone it
+    would be seen slower than it is, and who has one theta faster.
     """
-    if measure == "final_loss":
-        losses = curves.smoothed(run.curves)
-        found = statistics.steps_to_reach(target, np.arange(1, losses.shape[-1] + 1), losses)
-    else:
-        found = statistics.steps_to_reach(target, run.valid_steps, run.valid_curves)
+    found = np.full(target.shape, np.inf)
     for horizon, score in run.scores.items():
-        reached = np.isfinite(target) & (getattr(score, measure) <= target)
-        found = np.where(reached, np.minimum(found, horizon), found)
+        known = run.curves[horizon]
+        if measure == "final_loss":
+            losses = curves.smoothed(known.losses)
+            at = statistics.steps_to_reach(target, np.arange(1, losses.shape[-1] + 1), losses)
+        else:
+            at = statistics.steps_to_reach(target, known.valid_steps, known.valid_losses)
+        # A running mean is the final loss but for rounding, which must not keep a curve from its own end.
+        ends = np.where(np.isfinite(target) & (getattr(score, measure) <= target), horizon, np.inf)
+        found = np.minimum(found, np.minimum(at, ends))
     return found

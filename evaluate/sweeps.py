@@ -10,7 +10,7 @@ from learned_opt.evaluate import batch
 from learned_opt.evaluate.cells import Store
 from learned_opt.evaluate.contenders import SWEEP, Contender, Optimizer
 from learned_opt.evaluate.hand_written import HandWritten
-from learned_opt.evaluate.scores import Run, Score, score
+from learned_opt.evaluate.scores import Curves, Run, Score, score
 from learned_opt.evaluate.trials import Counter, Runner, Trial, points
 from learned_opt.tasks.base import TaskFamily
 
@@ -85,14 +85,10 @@ class Trials:
         trials = {h: self.trials[contender.optimizer, read_at] for h, read_at in self._read_at(contender).items()}
         rates = tuple(names) if contender.rates else ()
         scores = {horizon: _score(trial, names, rates, horizon) for horizon, trial in trials.items()}
-        last = trials[self.horizons[-1]]
-        best = last.cells[names[scores[self.horizons[-1]].best]]
-        timed = min(last.cells.values(), key=lambda cell: cell.side_by_side)
+        timed = min(trials[self.horizons[-1]].cells.values(), key=lambda cell: cell.side_by_side)
         return Run(
             scores=scores,
-            curves=best.losses,
-            valid_steps=np.array(points(last.horizons)),
-            valid_curves=best.valid_losses,
+            curves={horizon: _curves(trial, names[scores[horizon].best]) for horizon, trial in trials.items()},
             rates=rates,
             seconds_per_step=float(timed.seconds_per_step),
             side_by_side=int(timed.side_by_side),
@@ -107,6 +103,11 @@ class Trials:
             thetas = self.trials[contender.optimizer, read_at].thetas
             for name in self.names[contender.label]:
                 thetas.setdefault(name, contender.theta(name, read_at[-1]))
+
+
+def _curves(trial: Trial, name: Any) -> Curves:
+    cell = trial.cells[name]
+    return Curves(losses=cell.losses, valid_steps=np.array(points(trial.horizons)), valid_losses=cell.valid_losses)
 
 
 def _score(trial: Trial, names: list[Any], rates: tuple[float, ...], horizon: int) -> Score:

@@ -4,7 +4,7 @@ import numpy as np
 
 from learned_opt.adam import LearnableAdam
 from learned_opt.evaluate import contenders
-from learned_opt.evaluate.scores import Results, Run, score
+from learned_opt.evaluate.scores import Curves, Results, Run, score
 
 SEEDS = 4
 HORIZONS = (200, 1000, 4000)
@@ -24,8 +24,9 @@ def run(random, level, horizons, seeds=SEEDS, rates=(), diverged=()):
     sweep = losses[None] * factor[:, None, None].astype(np.float32)
     factors, at = factor[:, None], {h: points.searchsorted(h) for h in horizons}
     scores = {h: score(sweep, factors * valid[:, at[h]], factors * losses[:, h - 1], h, rates) for h in horizons}
+    curves = Curves(losses=losses, valid_steps=points, valid_losses=valid)
     return Run(
-        scores=scores, curves=losses, valid_steps=points, valid_curves=valid, rates=rates,
+        scores=scores, curves=dict.fromkeys(horizons, curves), rates=rates,
         seconds_per_step=1e-5 * (1 + 0.1 * random.random()), side_by_side=60,
     )  # fmt: skip
 

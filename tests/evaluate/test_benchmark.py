@@ -51,10 +51,10 @@ def test_adam_is_a_plain_loop_of_optax_adam(results, suite, task):
     run = results.runs[task]["adam"]
     for seed in (0, 2):
         losses, valid_loss, test_loss = loop(suite.tasks[task], optax.adam(1e-3), draws_of(suite, task), seed, 20)
-        np.testing.assert_allclose(run.curves[seed], losses, rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(run.longest.losses[seed], losses, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(run.scores[20].test_loss[seed], test_loss, rtol=1e-5)
         np.testing.assert_allclose(run.scores[20].valid_loss[seed], valid_loss, rtol=1e-5)
-        assert run.valid_curves[seed, -1] == np.float32(run.scores[20].valid_loss[seed])
+        assert run.longest.valid_losses[seed, -1] == np.float32(run.scores[20].valid_loss[seed])
 
 
 def test_late_gradients_are_late(suite):
@@ -80,7 +80,7 @@ def test_late_gradients_are_late(suite):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_common_random_numbers(results, task):
-    curves = {label: run.curves for label, run in results.runs[task].items()}
+    curves = {label: run.longest.losses for label, run in results.runs[task].items()}
     np.testing.assert_array_equal(curves["adam"], curves["adam@1e-3"])
     np.testing.assert_allclose(curves["meta"], curves["adam"], rtol=1e-5)  # by another program, among other runs
     np.testing.assert_array_equal(curves["adam@1e38"][:, 0], curves["adam"][:, 0])

@@ -63,8 +63,8 @@ def copied(kept, directory):
 
 
 def same(a, b):
-    np.testing.assert_array_equal(a.curves, b.curves)
-    np.testing.assert_array_equal(a.valid_curves, b.valid_curves)
+    np.testing.assert_array_equal(a.longest.losses, b.longest.losses)
+    np.testing.assert_array_equal(a.longest.valid_losses, b.longest.valid_losses)
     assert a.seconds_per_step == b.seconds_per_step
     for horizon, score in a.scores.items():
         for field in ("mean_loss", "final_loss", "valid_loss", "test_loss", "sweep"):
@@ -104,7 +104,7 @@ def test_what_was_interrupted_goes_on(run, kept, tmp_path, monkeypatch):
     runs = run(store)
     assert store.counts == counts(1, 1)
     for name in ENTRANTS:
-        np.testing.assert_array_equal(runs[name].curves, kept[1][name].curves)
+        np.testing.assert_array_equal(runs[name].longest.losses, kept[1][name].longest.losses)
 
 
 def flipped(content):
@@ -120,7 +120,7 @@ def test_damaged_files_are_run_again_and_counted(damage, run, kept, tmp_path):
     runs = run(store)
     assert store.counts == counts(1, 1, 1)
     for name in ENTRANTS:
-        np.testing.assert_array_equal(runs[name].curves, kept[1][name].curves)
+        np.testing.assert_array_equal(runs[name].longest.losses, kept[1][name].longest.losses)
     assert Store(tmp_path).read(hurt.stem) is not None
 
 

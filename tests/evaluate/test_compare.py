@@ -35,7 +35,7 @@ def test_examples(name):
     for run in runs.values():
         assert run.scores[40].final_loss.shape == (2,)
         assert not run.scores[40].diverged.any()
-    assert runs["adam-tuned"].curves[:, -5:].mean() < 0.5 * runs["adam-tuned"].curves[:, 0].mean()
+    assert runs["adam-tuned"].longest.losses[:, -5:].mean() < 0.5 * runs["adam-tuned"].longest.losses[:, 0].mean()
     assert "adam-tuned" in console.file.getvalue()
 
 
@@ -68,7 +68,7 @@ def test_it_is_a_plain_loop(tmp_path):
     results = compare(loss, init, batches, [mine, "sgd@0.1"], steps=30, seeds=2, out=out, console=console)
     assert {"results.json", "report.html"} <= {path.name for path in out.iterdir()}
     runs = results.runs["problem"]
-    np.testing.assert_allclose(runs["mine"].curves, runs["sgd@0.1"].curves, rtol=1e-6)
+    np.testing.assert_allclose(runs["mine"].longest.losses, runs["sgd@0.1"].longest.losses, rtol=1e-6)
     score = runs["mine"].scores[30]
     assert (score.final_loss + 0.5 < score.valid_loss).all()
     assert (score.valid_loss + 1 < score.test_loss).all()

@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import json
 import re
@@ -13,6 +14,7 @@ from learned_opt.errors import UsageError
 from learned_opt.evaluate import curves, report
 from learned_opt.evaluate.provenance import plain
 from learned_opt.evaluate.report import data, figures, page, words
+from learned_opt.evaluate.scores import Curves
 from learned_opt.evaluate.statistics import Ratios
 from learned_opt.evaluate.summary import RATIOS, SPEED_UPS, Summary
 
@@ -88,6 +90,29 @@ def test_a_speed_up_is_what_was_put_in(summary):
     assert (latest["one_sided_speed_up"].ratios.values <= 1).all()  # Adam was trained for no longer
     assert latest["one_sided_speed_up"].bound == latest["speed_up"].bound == "\u2265"
     assert latest["speed_up"].overall.value > 1  # from the other side it is seen
+
+
+@pytest.mark.parametrize("measure", ["final_loss", "valid_loss"])
+def test_a_sweep_is_as_fast_as_the_fastest_of_its_best(measure):
+    """The rate of the longest horizon is a quarter as fast as the one of the shortest."""
+    results = made.results(tasks=("wine-mlp",))
+    runs = results.runs["wine-mlp"]
+    steps, at = np.arange(1, 4001), runs["adam-tuned"].longest.valid_steps
+
+    def needed(speed_of):
+        found = {h: made_curves(k, steps, at) for h, k in speed_of.items()}
+        runs["adam-tuned"] = dataclasses.replace(runs["adam-tuned"], curves=found)
+        return Summary(results).steps_to_match("adam-tuned", "meta", 200, measure)
+
+    slow = needed({200: 1, 1000: 1, 4000: 1})
+    assert (slow > 200).all()
+    np.testing.assert_allclose(needed({200: 4, 1000: 1, 4000: 1}), slow / 4, rtol=0.05)
+    np.testing.assert_allclose(needed({200: 1, 1000: 4, 4000: 1}), slow / 4, rtol=0.05)
+
+
+def made_curves(speed, steps, at):
+    losses = np.tile((speed * steps) ** -0.5, (made.SEEDS, 1))
+    return Curves(losses=losses, valid_steps=at, valid_losses=1.3 * losses[:, at - 1])
 
 
 def test_adam_needs_its_own_steps_to_match_itself(summary):
@@ -235,4 +260,4 @@ def test_smoothing_is_how_final_losses_are_taken():
     assert np.isfinite(smoothed[1]).all()
     run = made.results(tasks=("iris-linear",)).runs["iris-linear"]["adam"]
     for horizon, score in run.scores.items():
-        np.testing.assert_allclose(curves.smoothed(run.curves)[:, horizon - 1], score.final_loss, rtol=1e-5)
+        np.testing.assert_allclose(curves.smoothed(run.longest.losses)[:, horizon - 1], score.final_loss, rtol=1e-5)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from learned_opt.evaluate import scores
-from learned_opt.evaluate.scores import Results, Run
+from learned_opt.evaluate.scores import Curves, Results, Run
 
 
 def score(losses, test_loss, horizon, rates=()):
@@ -88,9 +88,7 @@ def made_results(ours, tuned):
         losses = np.full((1, 1, 10), loss, np.float32)
         return Run(
             scores={10: score(losses, losses[..., 0], 10)},
-            curves=losses[0],
-            valid_steps=np.array([10]),
-            valid_curves=losses[0, :, -1:],
+            curves={10: Curves(losses=losses[0], valid_steps=np.array([10]), valid_losses=losses[0, :, -1:])},
             seconds_per_step=1.0,
             side_by_side=1,
         )

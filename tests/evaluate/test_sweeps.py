@@ -75,6 +75,18 @@ def test_a_best_still_at_the_edge_is_flagged(store):
     assert run.scores[10].at_edge
 
 
+def test_curves_of_each_horizon_are_of_the_rate_that_is_best_there(store):
+    """Far away in few steps takes a higher rate than in many."""
+    run = runs({"far": Far(1.0)}, ["adam-tuned"], (10, 1000), store=store)["far"]["adam-tuned"]
+    assert run.scores[10].rate > run.scores[1000].rate
+    for horizon, score in run.scores.items():
+        window = max(10, horizon // 20)
+        ends = run.curves[horizon].losses[:, horizon - window : horizon].mean(-1)
+        np.testing.assert_allclose(ends, score.final_loss, rtol=1e-5)
+        assert run.curves[horizon].losses.shape == (1, 1000)
+    assert run.longest is run.curves[1000]
+
+
 def test_each_horizon_of_a_cosine_is_a_run_of_its_own(store):
     names = ["adamw-cosine", "adamw-cosine@0.1"]
     found = runs({"usual": Far(1.0)}, names, (10, 20), store=store)["usual"]
@@ -84,8 +96,8 @@ def test_each_horizon_of_a_cosine_is_a_run_of_its_own(store):
     assert short.mean_loss == alone["adamw-cosine@0.1"].scores[10].mean_loss
     # The first step is at rate 0; at 2 of 20 steps the peak, at 1 of 10: the shorter one is ahead after 10.
     assert short.mean_loss != long.mean_loss
-    assert found["adamw-cosine@0.1"].curves.shape == (1, 20)
-    assert found["adamw-cosine@0.1"].valid_steps[-1] == 20
+    assert [x.losses.shape for x in found["adamw-cosine@0.1"].curves.values()] == [(1, 10), (1, 20)]
+    assert found["adamw-cosine@0.1"].longest.valid_steps[-1] == 20
 
 
 def test_one_rate_for_all_tasks(store):
@@ -140,4 +152,4 @@ class Bare(OneProblem):
 def test_a_family_without_arrays(store) -> None:
     """`pmap` took axes of arguments for axes of leaves. Adam takes its rate as a step where a gradient is constant."""
     run = runs({"bare": Bare()}, ["adam@0.1"], seeds=2, store=store)["bare"]["adam@0.1"]
-    np.testing.assert_allclose(run.curves, np.broadcast_to(2 - 0.2 * np.arange(10), (2, 10)), atol=1e-4)
+    np.testing.assert_allclose(run.longest.losses, np.broadcast_to(2 - 0.2 * np.arange(10), (2, 10)), atol=1e-4)
