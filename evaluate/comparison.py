@@ -7,6 +7,7 @@ from typing import Any
 import optax
 from rich.console import Console
 
+from learned_opt.errors import UsageError
 from learned_opt.evaluate import benchmark, report
 from learned_opt.evaluate.contenders import Contender, given, parse
 from learned_opt.evaluate.problem import Init, Loss, problem
@@ -62,6 +63,12 @@ def compare(
 
 
 def _contender(optimizer: str | optax.GradientTransformation | Contender, i: int) -> Contender:
+    if isinstance(optimizer, Contender):
+        return optimizer
     if isinstance(optimizer, str):
         return parse(optimizer)
-    return optimizer if isinstance(optimizer, Contender) else given(f"optimizer {i}", optimizer)
+    if isinstance(optimizer, optax.GradientTransformation):
+        return given(f"optimizer {i}", optimizer)
+    raise UsageError(
+        f"optimizers was given a {type(optimizer).__name__}: names, optax optimizers and contenders are accepted"
+    )

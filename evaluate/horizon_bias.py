@@ -44,8 +44,8 @@ class Run(NamedTuple):
 class Preference(NamedTuple):
     """Multipliers of the steps preferred at the horizon and with a decay, their ratio and its 90 % interval.
 
-    at_edge: a preferred multiplier is the smallest or largest tried, so that the ratio is a bound. diverged: runs whose
-    loss is not finite, of all.
+    at_least, at_most: a preferred multiplier is the smallest or largest tried, so that the ratio is such a bound.
+    diverged: runs whose loss is not finite, of all.
     """
 
     plain: float
@@ -53,7 +53,8 @@ class Preference(NamedTuple):
     ratio: float
     low: float
     high: float
-    at_edge: bool
+    at_least: bool
+    at_most: bool
     diverged: int
     runs: int
 
@@ -110,19 +111,37 @@ def sweep(
 
 
 def preference(sweeps: list[Sweep], seed: int = 0) -> Preference:
-    """What the sweeps of all families prefer together: the least mean log loss; the interval by resampling seeds."""
+    """What the sweeps of all families prefer together: the least mean log loss.
+
+    The interval resamples seeds within each family, one fewer than there are, as `statistics` does and says why.
+    """
     plain, decayed = (np.concatenate([getattr(s, name) for s in sweeps], 1) for name in Sweep._fields)
     lost = int((~np.isfinite(plain)).sum() + (~np.isfinite(decayed)).sum())
     logs = [np.log(np.maximum(np.where(np.isfinite(x), x, np.inf), FLOOR)) for x in (plain, decayed)]
     preferred, decayed_preferred = (_best(x.mean(1)) for x in logs)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, plain.shape[1], (RESAMPLES, plain.shape[1]))
-    ratios = [_best(logs[1][:, rows].mean(1)) / _best(logs[0][:, rows].mean(1)) for rows in drawn]
+    rows = _resampled([s.plain.shape[1] for s in sweeps], np.random.default_rng(seed))
+    ratios = [_best(logs[1][:, drawn].mean(1)) / _best(logs[0][:, drawn].mean(1)) for drawn in rows]
     low, high = np.quantile(ratios, (0.05, 0.95))
-    edges = MULTIPLIERS[[0, -1]]
-    at_edge = bool(np.isin([preferred, decayed_preferred], edges).any())
-    ratio = decayed_preferred / preferred
-    return Preference(preferred, decayed_preferred, ratio, float(low), float(high), at_edge, lost, 2 * plain.size)
+    lowest, highest = MULTIPLIERS[[0, -1]]
+    return Preference(
+        plain=preferred,
+        decayed=decayed_preferred,
+        ratio=decayed_preferred / preferred,
+        low=float(low),
+        high=float(high),
+        at_least=bool(preferred == lowest or decayed_preferred == highest),
+        at_most=bool(preferred == highest or decayed_preferred == lowest),
+        diverged=lost,
+        runs=2 * plain.size,
+    )
+
+
+def _resampled(seeds: list[int], rng: np.random.Generator) -> np.ndarray:
+    """Columns of all families side by side, `[resamples, columns]`."""
+    firsts = np.cumsum([0, *seeds[:-1]])
+    return np.concatenate(
+        [first + rng.integers(0, n, (RESAMPLES, max(1, n - 1))) for first, n in zip(firsts, seeds, strict=True)], 1
+    )
 
 
 def _best(losses: np.ndarray) -> float:
@@ -139,12 +158,14 @@ def _best(losses: np.ndarray) -> float:
 
 def advice(found: Preference, horizon: int) -> str:
     """One line: whether to meta-train on longer horizons."""
-    if found.low >= TOO_SHORT:
+    if found.low >= TOO_SHORT and not found.at_most:
         return (
             f"a horizon of {horizon} is too short: it prefers steps {found.ratio:.1f}x smaller than training that ends "
             "with a decay. Use a longer --max-horizon with pes, noise-reuse-es or forward, whose cost does not grow "
             "with it, or meta-train with the decay appended"
         )
-    if found.high < TOO_SHORT:
+    if found.high < TOO_SHORT and not found.at_least:
         return f"a horizon of {horizon} shows little bias: within {TOO_SHORT:g}x of what a decay prefers"
+    if found.at_least or found.at_most:
+        return f"undecided at a horizon of {horizon}: the steps preferred may lie beyond those tried"
     return f"undecided at a horizon of {horizon}: the interval includes {TOO_SHORT:g}; use more --seeds"

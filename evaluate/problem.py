@@ -87,8 +87,10 @@ def problem(loss: Loss, init: Init, batches: Any, batch_size: int) -> Problem:
         batch_size: rows of a batch, where there are rows.
 
     Raises:
-        UsageError: rows differ in number or are too few, or the loss is not a scalar.
+        UsageError: rows differ in number or are too few, a batch has none, or the loss is not a scalar.
     """
+    if batch_size < 1:
+        raise UsageError(f"batch_size was given {batch_size}: a number from 1 is accepted")
     made = Problem(Drawn(batches) if callable(batches) else Rows(_split(_rows(batches)), batch_size), loss, init)
     key = jax.random.key(0)
     shape = jax.eval_shape(lambda made: made.loss(made.init(key), key, made.sample_batch(key, "train")), made).shape

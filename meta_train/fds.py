@@ -20,6 +20,7 @@ from learned_opt.checkpoints.store import CheckpointStore
 from learned_opt.errors import UsageError
 from learned_opt.meta_train.cost import predict
 from learned_opt.meta_train.fds_config import FDSConfig
+from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.hypergradient import Hypergradient, WholeRun
 from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter
@@ -82,14 +83,18 @@ class FDS:
 
         found = jax.tree.map(mean, found)
         windows, rest = self.run.split(theta)
-        moves, opt_state = self.outer.update(found.gradient, opt_state, windows)
+        moves, moved = self.outer.update(found.gradient, opt_state, windows)
         wanted = optax.apply_updates(windows, moves)
         new = {name: jnp.clip(x, self.lowest[name], self.highest[name]) for name, x in wanted.items()}
-        held = sum((new[name] != wanted[name]).sum() for name in new)
-        loss = jnp.where(finite.any(), found.loss, jnp.nan)
-        return OuterStep(
-            rest | new, opt_state, found.gradient, loss, self.seeds - finite.sum(), found.clamped, jnp.asarray(held)
+        held = jnp.asarray(sum((new[name] != wanted[name]).sum() for name in new))
+        # A momentum would move windows, and shrink, on a hypergradient of zero too.
+        new, moved, held = jax.tree.map(
+            lambda x, old: jnp.where(finite.any(), x, old),
+            (new, moved, held),
+            (windows, opt_state, jnp.zeros_like(held)),
         )
+        loss = jnp.where(finite.any(), found.loss, jnp.nan)
+        return OuterStep(rest | new, moved, found.gradient, loss, self.seeds - finite.sum(), found.clamped, held)
 
     def hypergradient(self, family: TaskFamily, theta: Theta, key: jax.Array) -> Hypergradient:
         """Of one run, on one task."""
@@ -128,6 +133,7 @@ class FDSTrainer:
 
         Raises:
             Interrupted: a signal came; everything is saved.
+            FloatingPointError: no run was finite in the last outer step; there is no artifact.
         """
         if (self.run_dir / "card.json").exists():
             self.console.print(f"{self.run_dir} is complete")
@@ -138,10 +144,12 @@ class FDSTrainer:
             theta = self.initial_theta()
             opt_state = jax.device_get(fds.init(theta))
             seconds, first = 0.0, 0
-            found = store.newest(theta, {"opt_state": opt_state, "seconds": np.float64(0)})
+            health = Health(self.config.tasks, (self.config.seeds,))
+            state = {"opt_state": opt_state, "seconds": np.float64(0), "streaks": health.streaks}
+            found = store.newest(theta, state)
             if found is not None:
                 theta, opt_state, first = found.theta, found.state["opt_state"], found.step
-                seconds = float(found.state["seconds"])
+                seconds, health.streaks = float(found.state["seconds"]), np.asarray(found.state["streaks"])
                 self.console.print(f"resuming {self.run_dir} after outer step {first}")
             with contextlib.closing(MetricsWriter(self.run_dir, first)) as writer, Interruptible() as signals:
                 for number in range(first, self.config.outer_steps):
@@ -154,8 +162,15 @@ class FDSTrainer:
                     seconds += time.monotonic() - started
                     self._report(writer, number, done)
                     writer.flush()
-                    store.save(number + 1, theta, {"opt_state": opt_state, "seconds": np.float64(seconds)})
+                    health.update(done.dropped)
+                    state = {"opt_state": opt_state, "seconds": np.float64(seconds), "streaks": health.streaks}
+                    store.save(number + 1, theta, state)
                     signals.raise_if_received(f"saved after outer step {number + 1}")
+        if not health.well:
+            raise FloatingPointError(
+                f"no run of {self.config.task} was finite in the last {int(health.streaks[0])} outer steps: "
+                f"{self.run_dir}/metrics.jsonl has the schedules; others may be given by --start and --highest"
+            )
         artifact.write(self.run_dir, theta, self._card(seconds, fds.mode))
         return theta
 

@@ -72,6 +72,8 @@ class FDSConfig:
                 raise UsageError(f"--{name.replace('_', '-')} was given {value}: a number above 0 is accepted")
         if self.clamp is not None and self.mode != "forward":
             raise UsageError(f"--clamp was given {self.clamp} and --mode {self.mode}: it is accepted with forward")
+        if not 0 <= self.stop_at < math.inf:
+            raise UsageError(f"--stop-at was given {self.stop_at}: a number from 0 is accepted")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
         for table in ("windows", "start", "first_step", "lowest", "highest"):
@@ -83,6 +85,13 @@ class FDSConfig:
                 if name not in given:
                     raise UsageError(f"--{table.replace('_', '-')} was given no {name}: {self.base} has {self.names}")
         for name in self.names:
+            if not 0 < self.first_step[name] < math.inf:
+                raise UsageError(f"--first-step was given {name} {self.first_step[name]}: a number above 0 is accepted")
+            if self.retrain_steps is not None and self.retrain_steps < self.windows[name]:
+                raise UsageError(
+                    f"--retrain-steps was given {self.retrain_steps}: {name} has {self.windows[name]} windows, "
+                    "and as many steps or more are accepted"
+                )
             if not self.lowest[name] <= self.start[name] <= self.highest[name]:
                 raise UsageError(
                     f"--start was given {name} {self.start[name]}: "

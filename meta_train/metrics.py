@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from tensorboardX import SummaryWriter
 from tensorboardX.proto.summary_pb2 import Summary
 
+from learned_opt.errors import UsageError
+
 PLAIN_LINE_EVERY = 10.0  # seconds, where there is no terminal to draw a bar on
 
 
@@ -20,9 +22,13 @@ class MetricsWriter:
     """`metrics.jsonl`, one line for each outer step, and the same as TensorBoard events."""
 
     def __init__(self, run_dir: Path, first_step: int) -> None:
-        """Goes on from `first_step`: lines that a killed run wrote after its last checkpoint are removed."""
+        """Goes on from `first_step`: lines that a killed run wrote after its last checkpoint are removed.
+
+        Raises:
+            UsageError: a line is not one that this wrote.
+        """
         path = run_dir / "metrics.jsonl"
-        kept = [line for line in _whole_lines(path) if json.loads(line)["step"] < first_step]
+        kept = [line for i, line in enumerate(_whole_lines(path)) if _step(line, f"{path}:{i + 1}") < first_step]
         partial = path.with_name(path.name + ".partial")
         partial.write_text("".join(line + "\n" for line in kept))
         os.replace(partial, path)
@@ -53,6 +59,13 @@ def _whole_lines(path: Path) -> list[str]:
         return []
     *whole, _ = path.read_text().split("\n")
     return whole
+
+
+def _step(line: str, where: str) -> int:
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{where}: not the metrics of an outer step; the line, or the file, may be removed") from error
 
 
 class ProgressReport:

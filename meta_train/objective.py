@@ -53,7 +53,8 @@ class MetaObjective:
             same weighted by `1 / (t + 20)` at step t from 0, so that the first hundreds of steps, which decide how
             fast a run is, count beside the thousands after them.
         window: of `final-window`, in inner steps.
-        clip: losses above it count as `clip`; how often is reported.
+        clip: losses above it count as `clip`; those below 0 as 0, where their logarithms are averaged. How often is
+            reported.
         normalise: divide losses by the `loss_scale` of their task, before the clip.
     """
 
@@ -82,7 +83,7 @@ class MetaObjective:
             loss = loss / task.loss_scale
         counts = index < horizon
         weight = self._weight(index, horizon, loss.dtype)
-        clipped = counts & (loss > self.clip)
+        clipped = counts & ((loss > self.clip) | (self.aggregate in LOGARITHMS) & (loss < 0))
         loss = jnp.minimum(loss, self.clip)
         worth = jnp.log(jnp.maximum(loss, 0) + LOG_FLOOR) if self.aggregate in LOGARITHMS else loss
         score = jnp.where(weight > 0, weight * worth, 0)

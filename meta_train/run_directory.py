@@ -14,7 +14,7 @@ def open_run_directory(config: dict[str, Any], run_dir: Path) -> None:
     """Creates the directory with its `config.json`, or checks that it belongs to the same configuration.
 
     Raises:
-        UsageError: it holds another run, or something else; nothing is written.
+        UsageError: it holds another run, or something else, or cannot be written; nothing is.
     """
     path = run_dir / "config.json"
     if path.exists():
@@ -22,8 +22,11 @@ def open_run_directory(config: dict[str, Any], run_dir: Path) -> None:
         return
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise UsageError(f"{run_dir} exists and is no run directory: an empty or new directory is accepted")
-    run_dir.mkdir(parents=True, exist_ok=True)
-    config_file.write(config, path)
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        config_file.write(config, path)
+    except OSError as error:
+        raise UsageError(f"{run_dir} cannot be written: {error.strerror}; another --run-dir is accepted") from error
 
 
 def circumstances(seconds: float, devices: list[str]) -> dict[str, Any]:

@@ -47,6 +47,7 @@ def _content(summary: Summary) -> dict[str, Any]:
         "verdict": words.verdict(summary),
         "losses": words.losses(summary),
         "edges": words.edges(summary),
+        "below_floor": words.below_floor(summary),
         "tuning": words.tuning(summary),
         "tables": tables,
         "statistics": statistics,

@@ -20,7 +20,8 @@ def show(results: Results, console: Console | None = None) -> None:
 
 
 def lines(summary: Summary) -> list[str]:
-    """All sentences: the verdict, losses, edges of sweeps, skipped tasks."""
+    """All sentences: the verdict, losses, edges of sweeps, losses that ratios cannot tell, skipped tasks."""
+    below = words.below_floor(summary)
     return [
         words.verdict(summary),
         *(
@@ -28,6 +29,7 @@ def lines(summary: Summary) -> list[str]:
             for label, lost in words.losses(summary).items()
         ),
         *(f"{label}: best learning rate at an edge of its sweep: {at}" for label, at in words.edges(summary).items()),
+        *([f"losses below 0, or the floor of their task, count as equal to it in ratios: {below}"] if below else []),
         *(f"{task} was skipped: {why}" for task, why in summary.results.skipped.items()),
     ]
 

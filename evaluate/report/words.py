@@ -73,6 +73,21 @@ def edges(summary: Summary) -> dict[str, str]:
     return found
 
 
+def below_floor(summary: Summary) -> str:
+    """On which tasks losses went below the floor, 0 where none is stated, and how many; empty if none did.
+
+    Ratios take them for losses at the floor.
+    """
+    counts = np.zeros(len(summary.tasks), int)
+    for label in summary.labels:
+        for horizon in summary.results.horizons:
+            for measure in ("final_loss", "valid_loss", "test_loss"):
+                counts += (summary.losses(label, horizon, measure) < summary.floors[:, None]).sum(1)
+    scores = len(summary.labels) * len(summary.results.horizons) * 3 * summary.results.seeds
+    found = [f"{task} ({n} of {scores})" for task, n in zip(summary.tasks, counts, strict=True) if n]
+    return ", ".join(found)
+
+
 def listed(summary: Summary, places: dict[str, list[int]]) -> str:
     """Tasks with their horizons, or where it is not, if that is shorter to say."""
     horizons = summary.results.horizons

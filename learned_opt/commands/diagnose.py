@@ -1,9 +1,8 @@
 """`learned-opt diagnose`."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import tyro
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from learned_opt import errors, registry
 from learned_opt.base import LearnedOptimizer, Theta
+from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.cli import parse
 from learned_opt.errors import UsageError
@@ -32,13 +32,13 @@ class DiagnoseFlags:
     horizon: int | None = None
     """Inner steps (default: the longest of the run's or preset's meta-training)."""
     seeds: int = 8
-    """Training runs of each task family at each of 21 multipliers of the steps."""
+    """Training runs of each task family at each of 21 multipliers of the steps; 5 or more, for an interval."""
     seed: int = 0
     """Determines everything random."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run."""
-        for name, least in (("horizon", 1), ("seeds", 2)):
+        for name, least in (("horizon", 1), ("seeds", 5)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UsageError(f"--{name} was given {value}: a number from {least} is accepted")
@@ -64,8 +64,9 @@ def main(args: list[str]) -> None:
         f"steps preferred at the horizon: {found.plain:.3g}x those of the optimizer; with a decay after it: "
         f"{found.decayed:.3g}x; ratio {found.ratio:.2f} (90 % interval {found.low:.2f} to {found.high:.2f})"
     )
-    if found.at_edge:
-        console.print("a preferred multiplier is the smallest or largest tried: the ratio is a bound")
+    if found.at_least or found.at_most:
+        bound = " and ".join(["at least"] * found.at_least + ["at most"] * found.at_most)
+        console.print(f"a preferred multiplier is the smallest or largest tried: the ratio is {bound} that")
     if found.diverged:
         console.print(f"{found.diverged} of {found.runs} losses are not finite: their multipliers were not preferred")
     console.print(horizon_bias.advice(found, horizon))
@@ -84,6 +85,8 @@ def _setting(name: str, seed: int) -> tuple[LearnedOptimizer, Theta, tuple[str, 
     path = Path(name) / "config.json"
     if not path.is_file():
         raise errors.unknown("run or preset", name, [*PRESETS, "a run directory"])
+    config_of_run = artifact.read_json(path, {"preset": str})
+    if "max_horizon" not in config_of_run:
+        raise UsageError(f"{name} has no horizon to choose: it trains whole runs; another run is accepted")
     optimizer, theta, _ = load_learned_optimizer(name)
-    config_of_run: dict[str, Any] = json.loads(path.read_text())
     return optimizer, theta, tuple(config_of_run["tasks"]), int(config_of_run["max_horizon"])

@@ -105,6 +105,19 @@ def test_bad_batches(given, message):
         problem(loss, init, given, 8)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"batch_size": 0}, "batch_size was given 0: a number from 1 is accepted"),
+        ({"batch_size": -1}, "batch_size was given -1"),
+        ({"optimizers": [3]}, "optimizers was given a int: names, optax optimizers and contenders are accepted"),
+    ],
+)
+def test_bad_arguments(changes, message):
+    with pytest.raises(UsageError, match=message):
+        compare(loss, init, np.zeros((20, 3)), **changes)
+
+
 def test_a_loss_that_is_no_scalar():
     with pytest.raises(UsageError, match=r"array of shape \(3,\): a scalar is accepted"):
         problem(lambda params, batch: params, init, np.zeros((20, 3)), 8)

@@ -151,6 +151,13 @@ def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
     assert "is no run directory" in refused("train", *TINY, "--run-dir", str(tmp_path), cwd=tmp_path)
 
 
+def test_a_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine")
+    for preset in ([], ["fds-sgd"]):
+        line = refused("train", *preset, "--run-dir", "notes/run", cwd=tmp_path)
+        assert "notes/run cannot be written: Not a directory; another --run-dir is accepted" in line
+
+
 def test_what_was_asked_for_is_what_ran(tmp_path: Path) -> None:
     """Another estimator, another number of devices and steps, another seed."""
     flags = [*TINY, "--steps", "3", "--seed", "5", "--devices", "2", "--estimator", "truncated-backprop"]

@@ -27,6 +27,7 @@ from learned_opt.schedules import Schedule, ScheduledStar, as_schedule, window_s
 
 pytestmark = pytest.mark.usefixtures("quick_programs")
 TASK = "digits-linear"
+NAMES = ("learning_rate", "momentum", "weight_decay")
 
 
 def config(**changes: Any) -> FDSConfig:
@@ -127,6 +128,31 @@ def test_an_outer_step_averages_finite_seeds_and_keeps_ranges() -> None:
     assert np.isnan(done.loss)
 
 
+def test_momentum_does_not_move_on_where_no_run_is_finite() -> None:
+    """After one good step, neither the windows nor the state of Adam."""
+    run = WholeRun(optimizer=Schedule(windows=(2, 1, 1), steps=10), evaluations=2)
+    ranges = dict.fromkeys(NAMES, np.inf)
+    fds = FDS(run=run, outer=optax.adam(0.1), lowest=dict.fromkeys(NAMES, 0.0), highest=ranges)
+    task, step = teacher_task(), jax.jit(fds.step)
+    theta = {"learning_rate": jnp.full(2, 0.1), "momentum": jnp.array([0.5]), "weight_decay": jnp.zeros(1)}
+    good = step(task, theta, fds.init(theta), jax.random.key(0))
+    assert good.theta["momentum"] != theta["momentum"]
+    broken = good.theta | {"learning_rate": jnp.full(2, jnp.inf)}
+    done = step(task, broken, good.opt_state, jax.random.key(1))
+    assert done.dropped == 1
+    assert jax.tree.all(jax.tree.map(np.array_equal, (done.theta, done.opt_state), (broken, good.opt_state)))
+
+
+def test_a_run_without_a_finite_end_leaves_no_artifact(tmp_path: Path) -> None:
+    """Started again, it ends as before."""
+    diverges = {"learning_rate": 1e30, "momentum": 0.0, "weight_decay": 0.0}
+    for _ in range(2):
+        trainer = FDSTrainer(config(start=diverges, highest=dict.fromkeys(NAMES, 1e30)), tmp_path / "run", quiet())
+        with pytest.raises(FloatingPointError, match=r"no run of .* was finite in the last 3 outer steps"):
+            trainer.train()
+        assert not (tmp_path / "run/card.json").exists()
+
+
 def test_a_run_ends_loads_and_resumes(tmp_path: Path) -> None:
     """A run cut after its first outer step and started again ends bit for bit as one that was not."""
     trainer = FDSTrainer(config(), tmp_path / "whole", quiet())
@@ -192,6 +218,10 @@ def test_other_optimizers_get_better(make: Any, tmp_path: Path) -> None:
             {"start": {"learning_rate": 2.0, "momentum": 0.0, "weight_decay": 0.0}},
             "--start was given learning_rate 2.0",
         ),
+        ({"stop_at": float("nan")}, "--stop-at was given nan"),
+        ({"first_step": dict.fromkeys(NAMES, float("nan"))}, "--first-step was given learning_rate nan"),
+        ({"first_step": dict.fromkeys(NAMES, -0.1)}, "--first-step was given learning_rate -0.1"),
+        ({"retrain_steps": 1}, "--retrain-steps was given 1: learning_rate has 2 windows"),
         ({"windows": {"rate": 3}}, "unknown hyperparameter in --windows 'rate'"),
     ],
 )

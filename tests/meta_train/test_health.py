@@ -22,10 +22,10 @@ from learned_opt.tasks.entry import Entry
 from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 
 
-def outer_step(*broken: float, chain: Any) -> tuple[Any, dict[str, np.ndarray]]:
+def outer_step(*broken: float, chain: Any, **options: Any) -> tuple[Any, dict[str, np.ndarray]]:
     """One outer step from theta = 0, with a family for each share of broken problems: what it led to, and metrics."""
     families = [Component(PES(unroller=chain(4, 2, broken=share)), 8) for share in broken]
-    outer_steps = OuterSteps(families, optax.adam(1e-3))
+    outer_steps = OuterSteps(families, optax.adam(1e-3), **options)
     theta = {"drift": jnp.zeros(())}
     outer = outer_steps.init_outer(theta)
     states = outer_steps.init(jax.random.key(0), theta)
@@ -41,13 +41,20 @@ def test_without_a_finite_particle_nothing_moves(chain: Any) -> None:
     np.testing.assert_array_equal(metrics["dropped"], [8, 8])
 
 
-def test_a_dead_family_has_no_say(chain: Any) -> None:
-    """Beside a healthy one, the meta-gradient is that of the healthy one alone."""
-    _, both = outer_step(0.0, 1.0, chain=chain)
-    _, alone = outer_step(0.0, 0.0, chain=chain)
+@pytest.mark.parametrize("normalise", [False, True])
+def test_a_dead_family_has_no_say(normalise: bool, chain: Any) -> None:
+    """Beside a healthy one, the meta-gradient is that of the healthy one, and theta moves as with it alone."""
+    outer, both = outer_step(0.0, 1.0, chain=chain, normalise_gradients=normalise)
+    healthy, two = outer_step(0.0, 0.0, chain=chain, normalise_gradients=normalise)
     np.testing.assert_array_equal(both["dropped"], [0, 8])
-    np.testing.assert_allclose(both["loss"][0], alone["loss"][0], rtol=1e-6)
-    assert both["gradient_norm"] > 0
+    np.testing.assert_allclose(both["loss"][0], two["loss"][0], rtol=1e-6)
+    of_family = two["gradient_norm_of_family"]
+    assert of_family[0] > 0
+    np.testing.assert_allclose(both["gradient_norm_of_family"], [of_family[0], 0], rtol=1e-6)
+    np.testing.assert_allclose(both["gradient_norm"], 1 if normalise else of_family[0], rtol=1e-6)
+    momentum = outer.opt_state[0].mu["drift"]
+    np.testing.assert_allclose(abs(momentum), 0.1 * both["gradient_norm"], rtol=1e-5)
+    np.testing.assert_array_equal(np.sign(momentum), np.sign(healthy.opt_state[0].mu["drift"]))
 
 
 def test_health_counts_in_a_row() -> None:

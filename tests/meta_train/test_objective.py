@@ -68,6 +68,17 @@ def test_normalised_losses_are_divided_before_the_clip(chain: Any) -> None:
     assert estimate.metrics["clipped"] == 0.5
 
 
+@pytest.mark.parametrize("aggregate", ["mean-log", "log-time", "mean"])
+def test_losses_below_zero_are_counted_where_their_logarithm_is_taken(aggregate: str, chain: Any) -> None:
+    """The chain goes 0.5, 1, 1.5, 2 times its drift."""
+    unroller = chain(4, 4, aggregate=aggregate)
+    estimator = estimators.make("truncated-backprop", unroller, Perturbation())
+    theta = {"drift": jnp.asarray(-0.5)}
+    estimate, _ = estimator.estimate(theta, estimator.init(jax.random.key(0), theta), jax.random.key(1))
+    assert estimate.loss < 0
+    assert estimate.metrics["clipped"] == (0 if aggregate == "mean" else 1)
+
+
 def test_unknown_choices_are_named() -> None:
     with pytest.raises(UsageError, match="unknown meta-objective 'test'"):
         MetaObjective(measured_on="test")

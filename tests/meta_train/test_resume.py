@@ -11,6 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from learned_opt.errors import UsageError
+from learned_opt.meta_train.metrics import MetricsWriter
+
 STEPS = 40
 FLAGS = {
     "steps": STEPS,
@@ -73,6 +76,15 @@ def test_metrics_have_one_line_a_step(uninterrupted: Path) -> None:
     assert all(4 * 2 <= line["inner_steps"] <= 4 * 2 * 5 for line in lines)  # fewer where a horizon ends in between
     assert all(line["dropped"] == line["skipped"] == 0 for line in lines)
     assert list(uninterrupted.glob("events.out.tfevents.*"))
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    """And nothing of the file is lost."""
+    content = '{"step": 0}\n{"step"\n{"step": 2}\n'
+    (tmp_path / "metrics.jsonl").write_text(content)
+    with pytest.raises(UsageError, match=r"metrics.jsonl:2: not the metrics of an outer step"):
+        MetricsWriter(tmp_path, 3)
+    assert (tmp_path / "metrics.jsonl").read_text() == content
 
 
 def test_kill_9_twice_then_resume_is_bit_identical(
