@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt import errors
 from learned_opt.base import EPS_ROOT, Theta, working_dtype
 
 
@@ -23,6 +24,13 @@ class LearnableAdam:
     b2: float = 0.999
     eps: float = 1e-8
     exponent_scale: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Refuses hyperparameters that no Adam has."""
+        errors.check_from_zero(self, ("learning_rate", "b1", "b2", "eps", "exponent_scale"))
+        for name in ("b1", "b2"):
+            if getattr(self, name) >= 1:
+                raise errors.UsageError(f"LearnableAdam.{name} was given {getattr(self, name)}: below 1 is accepted")
 
     def init(self, key: jax.Array) -> Theta:
         """Zeros: the given hyperparameters. `key` is not used."""

@@ -10,7 +10,7 @@ import optax
 
 from learned_opt import errors
 from learned_opt.base import working_dtype
-from learned_opt.online import BOUNDS, Form, TuneOnlineState, check, default_meta, meta_step, tune_online
+from learned_opt.online import BOUNDS, Form, TuneOnlineState, check, default_meta, meta_step, no_counts, tune_online
 
 Sharing = Literal["scalar", "tensor", "weight"]
 
@@ -76,8 +76,7 @@ def metaoptimize(
     def init(params: optax.Params) -> MetaOptimizeState:
         logs = jax.tree.map(jnp.log, starting_step_sizes(params, initial, sharing))
         trace = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), working_dtype(p)), params)
-        zero = jnp.zeros((), jnp.int32)
-        return MetaOptimizeState(base.init(params), logs, meta.init(logs), trace, zero, zero)
+        return MetaOptimizeState(base.init(params), logs, meta.init(logs), trace, *no_counts())
 
     def update(
         updates: optax.Updates, state: MetaOptimizeState, params: optax.Params | None = None, **extra: Any
@@ -135,9 +134,13 @@ def starting_step_sizes(
 
 
 def _blocks(params: optax.Params, sharing: Sharing | Callable[[str], str]) -> list[str]:
-    """The name of the block of each tensor, in the order of the leaves."""
+    """The name of the block of each tensor, in the order of the leaves.
+
+    In an `nnx.Optimizer` a parameter is a variable at first, with its array in `value`, and the array itself later on.
+    """
+    value = jax.tree_util.GetAttrKey("value")
     paths = [
-        jax.tree_util.keystr(path, simple=True, separator="/")
+        jax.tree_util.keystr(path[:-1] if path[-1:] == (value,) else path, simple=True, separator="/")
         for path, _ in jax.tree_util.tree_leaves_with_path(params)
     ]
     if sharing == "scalar":

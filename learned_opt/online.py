@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 import jax.flatten_util
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from learned_opt import errors, sensitivity
@@ -91,9 +92,8 @@ def tune_online(
         values = initial(params) if callable(initial) else initial
         logs = jax.tree.map(lambda x: jnp.log(jnp.asarray(x, float)), values)
         base_state, meta_state = transform(logs).init(params), meta.init(logs)
-        zero = jnp.zeros((), jnp.int32)
         tangents = _start(Joint(logs, meta_state, params, base_state), form)
-        return TuneOnlineState(base_state, logs, meta_state, tangents, zero, zero)
+        return TuneOnlineState(base_state, logs, meta_state, tangents, *no_counts())
 
     def update(
         updates: optax.Updates,
@@ -146,6 +146,11 @@ def default_meta() -> optax.GradientTransformation:
     return optax.adam(1e-3, eps_root=EPS_ROOT)
 
 
+def no_counts() -> tuple[jax.Array, jax.Array]:
+    """Nothing skipped and nothing bounded: two buffers, as a state with one twice cannot be donated."""
+    return jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)
+
+
 def meta_step(meta: optax.GradientTransformation, bounds: Any) -> Callable[[Any, Any], Moved]:
     """A meta-update of the log hyperparameters in a state, kept within bounds; none if the meta-gradient is not finite.
 
@@ -153,12 +158,13 @@ def meta_step(meta: optax.GradientTransformation, bounds: Any) -> Callable[[Any,
     """
 
     def move(meta_gradient: Any, state: Any) -> Moved:
-        finite = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(meta_gradient)]).all()
+        finite = jax.tree.reduce(lambda so_far, x: so_far & jnp.isfinite(x).all(), meta_gradient, jnp.asarray(True))
         steps, meta_state = meta.update(meta_gradient, state.meta_state, state.logs)
         wanted = optax.apply_updates(state.logs, steps)
         limits = jax.tree.map(lambda _: bounds, wanted) if isinstance(bounds, tuple) else bounds
         logs = jax.tree.map(lambda x, b: jnp.clip(x, math.log(b[0]), math.log(b[1])), wanted, limits)
-        held = jnp.stack([(a != b).any() for a, b in zip(*map(jax.tree.leaves, (logs, wanted)), strict=True)]).any()
+        moved_back = jax.tree.map(lambda x, y: (x != y).any(), logs, wanted)
+        held = jax.tree.reduce(jnp.logical_or, moved_back, jnp.asarray(False))
         logs, meta_state = jax.tree.map(
             lambda new, old: jnp.where(finite, new, old), (logs, meta_state), (state.logs, state.meta_state)
         )
@@ -178,9 +184,13 @@ def check(gamma: float, form: str, bounds: Any, initial: Any) -> None:
     for low, high in pairs:
         if not 0 < low < high < math.inf:
             raise errors.UsageError(f"bounds were given {low}, {high}: two numbers above 0 are accepted, lowest first")
-    for value in jax.tree.leaves(initial):
-        if not 0 < value < math.inf:
+    for value in map(np.asarray, jax.tree.leaves(initial)):
+        if not ((value > 0) & (value < math.inf)).all():
             raise errors.UsageError(f"initial was given {value}: a number above 0 is accepted")
+        if isinstance(bounds, tuple) and not ((bounds[0] <= value) & (value <= bounds[1])).all():
+            raise errors.UsageError(
+                f"initial was given {value}: {bounds[0]:g} to {bounds[1]:g}, the bounds, are accepted"
+            )
 
 
 def _start(joint: Joint, form: Form) -> Joint:

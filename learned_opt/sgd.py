@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from learned_opt import errors
 from learned_opt.base import Theta, working_dtype
 
 
@@ -15,6 +16,10 @@ class StepSize:
     """`p' = p - theta g`, theta itself being the step size; it starts at `start`."""
 
     start: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuses a step size that is no finite number from 0."""
+        errors.check_from_zero(self, ("start",))
 
     def init(self, key: jax.Array) -> Theta:
         """The given step size. `key` is not used."""

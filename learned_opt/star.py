@@ -19,6 +19,10 @@ SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero
 # Early decay falls as (1 + t / FADING)^-FADE: it keeps weights small while they find what they fit, and is gone before
 # it would hold up a loss that nears zero.
 FADING, FADE = 1000.0, 6.0
+SCALES = (
+    *("step_scale", "nominal_scale", "exponent_scale", "weight_decay", "early_decay", "clipping_threshold"),
+    *("feature_eps", "second_moment_eps", "preconditioner_eps"),
+)
 
 
 class StarState(NamedTuple):
@@ -118,7 +122,7 @@ class Star:
     preconditioner_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        """Refuses switches that do not exist."""
+        """Refuses switches that do not exist and numbers that no step could have."""
         for name, accepted in (("nominal", get_args(Nominal)), ("preconditioner", get_args(Preconditioner))):
             if getattr(self, name) not in accepted:
                 raise errors.unknown(f"value of Star.{name}", str(getattr(self, name)), accepted)
@@ -126,6 +130,9 @@ class Star:
             raise errors.UsageError(
                 f"Star.momentum_decays was given {self.momentum_decays}: three numbers from 0 to below 1 are accepted"
             )
+        if not all(width >= 1 for width in self.hidden):
+            raise errors.UsageError(f"Star.hidden was given {self.hidden}: widths from 1 are accepted")
+        errors.check_from_zero(self, SCALES)
 
     @property
     def heads(self) -> tuple[str, ...]:

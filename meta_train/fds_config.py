@@ -74,6 +74,8 @@ class FDSConfig:
             raise UsageError(f"--clamp was given {self.clamp} and --mode {self.mode}: it is accepted with forward")
         if not 0 <= self.stop_at < math.inf:
             raise UsageError(f"--stop-at was given {self.stop_at}: a number from 0 is accepted")
+        if self.base != "star" and self.weights != "digits":
+            raise UsageError(f"--weights was given {self.weights} and --base {self.base}: it is accepted with star")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
         for table in ("windows", "start", "first_step", "lowest", "highest"):

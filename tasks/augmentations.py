@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from learned_opt import errors
 from learned_opt.tasks.base import Batch, Params, Split, TaskFamily, TaskParams
 from learned_opt.tasks.wrapped import WrappedTask
 
@@ -151,8 +152,28 @@ class SmallerBatches(Wrapped):
     size: int = field(default=4, metadata={"static": True})
 
     def task(self, task_params: TaskParams) -> "SmallerBatchesTask":
-        """The task with small batches."""
-        return SmallerBatchesTask(self.family.task(task_params[0]), task_params[1], self.size)
+        """The task with small batches.
+
+        Raises:
+            UsageError: its batches are not of more examples than that.
+        """
+        task = SmallerBatchesTask(self.family.task(task_params[0]), task_params[1], self.size)
+        key = jax.random.key(0)
+        lengths = {
+            x.shape[:1] for x in jax.tree.leaves(jax.eval_shape(lambda k: task.inner.sample_batch(k, "train"), key))
+        }
+        try:
+            fits = len(lengths) == 1 and min(lengths) > (self.size,)
+            if fits:
+                jax.eval_shape(lambda k: task.loss(task.init(k), k, task.sample_batch(k, "train")), key)
+        except (TypeError, ValueError):  # a batch of something else, such as noise for every weight
+            fits = False
+        if not fits:
+            raise errors.UsageError(
+                f"small-batches was given {type(self.family).__name__}: "
+                f"a task whose batches are of more than {self.size} examples is accepted"
+            )
+        return task
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from learned_opt.errors import UsageError
 from learned_opt.tasks.base import SPLITS
 
 VERSION = 2  # of what is stored under a name; files of other versions are not read
@@ -17,6 +18,20 @@ def cache_dir() -> Path:
     """Where prepared and decoded data lives: `LEARNED_OPT_CACHE`, or the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "learned_opt"
     return Path(os.environ.get("LEARNED_OPT_CACHE", default))
+
+
+def folder(directory: Path) -> None:
+    """Makes a directory, and those above it.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{directory}: cannot be made: {error.strerror}; LEARNED_OPT_CACHE may name another"
+        ) from error
 
 
 def cached(
@@ -42,8 +57,12 @@ def read(path: Path, keys: Sequence[str]) -> dict[str, np.ndarray] | None:
 
 
 def write(path: Path, arrays: dict[str, Any]) -> None:
-    """An `.npz` file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """An `.npz` file, whole or not at all.
+
+    Raises:
+        UsageError: its folder cannot be made.
+    """
+    folder(path.parent)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".npz", delete=False) as file:
         np.savez(file, **arrays)
     os.replace(file.name, path)

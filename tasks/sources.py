@@ -10,7 +10,7 @@ from typing import Any
 
 from learned_opt import errors
 from learned_opt.tasks.base import SPLITS, Split
-from learned_opt.tasks.cache import cache_dir
+from learned_opt.tasks.cache import cache_dir, folder
 
 FILE_FORMAT = {"file_format": "array_record"}  # the only format that needs no TensorFlow and loses nothing
 PUBLISHED: dict[Split, str] = {"train": "train", "valid": "validation", "test": "test"}  # what TFDS calls the splits
@@ -29,14 +29,16 @@ def open_set(name: str) -> Any:
     Ours are prepared on the spot; others are looked for in `TFDS_DATA_DIR` and never downloaded.
 
     Raises:
-        UsageError: the name is unknown.
+        UsageError: the name is unknown, or there is no place to prepare it in.
     """
     with quiet():
         if name not in OURS:
             return _official(name)
         from learned_opt.tasks import builders
 
-        builder = builders.make(name, str(cache_dir() / "tensorflow_datasets"))
+        prepared = cache_dir() / "tensorflow_datasets"
+        folder(prepared)
+        builder = builders.make(name, str(prepared))
         builder.download_and_prepare()
         return builder
 

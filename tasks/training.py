@@ -49,7 +49,7 @@ def step(
     loss, grads = jax.value_and_grad(task.loss)(state.params, loss_key, batch)
     under_way, delay = state.under_way, getattr(task, "delay", None)
     if delay is not None:
-        if under_way == ():
+        if isinstance(under_way, tuple) and not under_way:
             raise errors.UsageError("a task with delayed gradients was given a state that holds none: see start")
         grads, under_way = delay(grads, under_way)
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params, value=loss)

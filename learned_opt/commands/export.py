@@ -41,5 +41,10 @@ def main(args: list[str]) -> None:
     results = flags.run / "results.json"
     if results.is_file():
         card |= {"results": json.loads(results.read_text())["summary"]}
-    artifact.write(target, theta, {"name": flags.name, "description": flags.description, **card})
+    try:
+        flags.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--out was given {flags.out}: {error.strerror}; a directory is accepted") from error
+    card |= {"name": flags.name, "description": flags.description or card.get("description", "")}
+    artifact.write(target, theta, card)
     print(f"{target}: learned_opt.load({str(target)!r})")

@@ -18,6 +18,9 @@ from learned_opt.tasks.survey import survey
 def main(args: list[str]) -> None:
     """Prints what there is, by name; `tasks` tells more of those."""
     console = Console(soft_wrap=True, highlight=False)
+    if args and args[0] in ("-h", "--help"):
+        print("usage: learned-opt list [tasks]\n\nWhat there is, by name; with tasks, their data sets and sizes.")
+        return
     if args == ["tasks"]:
         show_tasks(console)
         return

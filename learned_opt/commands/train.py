@@ -53,6 +53,11 @@ class FDSFlags:
     retrain: bool = True
     """End with runs on fresh seeds with the schedules found."""
 
+    def __post_init__(self) -> None:
+        """Refuses a length for runs that are not made."""
+        if not self.retrain and self.config.retrain_steps is not None:
+            raise UsageError("--retrain-steps was given with --no-retrain: it is accepted without")
+
 
 def main(args: list[str]) -> None:
     """Meta-trains what the preset is about."""

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -72,6 +73,16 @@ def test_an_unfinished_run_gives_its_newest_checkpoint(unfinished):
     assert card["preset"] == "quickstart"
     assert load(unfinished).init({"w": np.ones(2)}) is not None
     assert optimizer.hidden == (3, 5)
+
+
+def test_a_name_is_of_what_came_with_the_package_wherever_one_stands(unfinished, monkeypatch):
+    """A directory of that name is meant by its path."""
+    unfinished.rename(unfinished.parent / "star")
+    monkeypatch.chdir(unfinished.parent)
+    shipped, _, _ = load_learned_optimizer("star")
+    assert shipped.nominal == "orthogonal"
+    for path in (Path("star"), "./star"):
+        assert load_learned_optimizer(path)[0].hidden == (3, 5)
 
 
 def test_an_unfinished_run_gives_an_older_checkpoint_if_the_newest_is_damaged(unfinished, caplog):

@@ -45,6 +45,7 @@ def test_help_answers_at_once(tmp_path: Path) -> None:
     assert min(seconds) < 0.5
     for command in ("train", "benchmark", "reproduce", "export", "list"):
         assert command in done.stdout
+    assert "learned-opt list [tasks]" in run("list", "--help", cwd=tmp_path).stdout
 
 
 @pytest.mark.parametrize(("given", "width"), [("", "512"), ("--xla_cpu_prefer_vector_width=128", "128")])
@@ -111,6 +112,15 @@ def test_list_tasks_tells_what_each_costs(
         (["benchmark"], "optimizer"),
         (["export", "nowhere", "mine"], "nowhere"),
         (["list", "presets"], "list was given 'presets': nothing, or tasks, is accepted"),
+        (["train", "--tasks", "quadratic-noisy+small-batches"], "a task whose batches are of more than 4 examples"),
+        (["train", "--option", "hidden=[0]"], "Star.hidden was given (0,): widths from 1 are accepted"),
+        (["train", "--option", "weight_decay=-0.1"], "Star.weight_decay was given -0.1: a number from 0 is accepted"),
+        (
+            ["train", "fds-sgd", "--weights", "nope"],
+            "--weights was given nope and --base sgd: it is accepted with star",
+        ),
+        (["train", "fds-sgd", "--no-retrain", "--retrain-steps", "9"], "--retrain-steps was given with --no-retrain"),
+        (["diagnose", "horizon", "quickstart", "--seed", "-1"], "--seed was given -1"),
         (["train", "--tasks", "digits-mlp+nois"], "unknown augmentation 'nois': did you mean noise"),
     ],
 )
@@ -144,6 +154,9 @@ def test_a_missing_data_set_says_how_to_get_it(tmp_path: Path) -> None:
     line = refused("train", "--tasks", "mnist-mlp", cwd=tmp_path, **places)
     assert "data set 'mnist' is not prepared" in line
     assert "pip install 'learned-opt[data]'" in line
+    (tmp_path / "file").touch()
+    line = refused("train", cwd=tmp_path, LEARNED_OPT_CACHE=str(tmp_path / "file"))
+    assert "file/tensorflow_datasets: cannot be made: Not a directory; LEARNED_OPT_CACHE may name another" in line
 
 
 def test_a_directory_that_is_no_run_is_not_touched(tmp_path: Path) -> None:
@@ -232,6 +245,13 @@ def test_train_export_load(tmp_path: Path) -> None:
         updates.append(optimizer.update(params, optimizer.init(params), params)[0]["w"])
     np.testing.assert_array_equal(*updates)
     assert "weights/mine exists" in refused("export", "run", "mine", "--out", "weights", cwd=tmp_path)
+    (tmp_path / "file").touch()
+    assert "--out was given file: " in refused("export", "run", "mine", "--out", "file", cwd=tmp_path)
+
+    for flags, name in (((), "second"), (("--description", "better"), "third")):
+        assert run("export", "weights/mine", name, "--out", "weights", *flags, cwd=tmp_path).returncode == 0
+        card = json.loads((tmp_path / "weights" / name / "card.json").read_text())
+        assert (card["name"], card["description"]) == (name, "better" if flags else "")
 
     card = tmp_path / "weights/mine/card.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"optimizer": "star"}))

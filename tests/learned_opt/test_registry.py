@@ -62,6 +62,22 @@ def test_bad_descriptions_are_one_clear_line(name, options, message):
 
 
 @pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("star", {"hidden": (-1,)}, r"Star.hidden was given \(-1,\): widths from 1"),
+        ("star", {"clipping_threshold": -1.0}, r"Star.clipping_threshold was given -1.0: a number from 0"),
+        ("star", {"feature_eps": float("nan")}, r"Star.feature_eps was given nan: a number from 0"),
+        ("learnable-adam", {"learning_rate": -1.0}, r"LearnableAdam.learning_rate was given -1.0"),
+        ("learnable-adam", {"b1": 2.0}, r"LearnableAdam.b1 was given 2.0: below 1"),
+        ("step-size", {"start": float("inf")}, r"StepSize.start was given inf"),
+    ],
+)
+def test_numbers_that_no_step_could_have(name, options, message):
+    with pytest.raises(UsageError, match=message):
+        registry.make(name, options)
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [({"nominal": "adam-agmo"}, "did you mean adam-aggmo"), ({"preconditioner": "second"}, "second-moment")],
 )

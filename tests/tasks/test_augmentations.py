@@ -6,9 +6,11 @@ import numpy as np
 import optax
 import pytest
 
+from learned_opt.errors import UsageError
 from learned_opt.tasks import augmentations as aug
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.mlp import MLP
+from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 from learned_opt.tasks.reparametrise import Reparametrised
 from learned_opt.tasks.supervised import Supervised
 
@@ -109,6 +111,14 @@ def test_smaller_batches_are_the_first_examples_in_training_only(inner) -> None:
     for split, size in (("train", 4), ("valid", 16), ("test", 16)):
         found, whole = (t.sample_batch(jax.random.key(5), split) for t in (task, plain))
         jax.tree.map(lambda a, b, n=size: np.testing.assert_array_equal(a, b[:n]), found, whole)
+
+
+@pytest.mark.parametrize("family", [NoisyQuadratic(*(jnp.ones(n),) * 3) for n in (2, 10)])
+def test_batches_that_are_not_of_examples_are_not_cut(family) -> None:
+    """A batch of two, and noise for each of ten weights."""
+    small = aug.SmallerBatches(family, size=4)
+    with pytest.raises(UsageError, match="small-batches was given NoisyQuadratic: a task whose batches are of more"):
+        small.task(small.sample(jax.random.key(0)))
 
 
 @pytest.mark.parametrize(("per", "distinct"), [("task", 1), ("tensor", 4), ("weight", None)])

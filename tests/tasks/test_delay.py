@@ -12,6 +12,7 @@ from learned_opt.tasks.augmentations import GradientRescaled
 from learned_opt.tasks.delay import DelayedGradients
 from learned_opt.tasks.networks.architecture import architecture
 from learned_opt.tasks.networks.mlp import MLP
+from learned_opt.tasks.noisy_quadratic import NoisyQuadratic
 from learned_opt.tasks.supervised import Supervised
 
 STEPS, RATE = 12, 0.1
@@ -45,6 +46,13 @@ def test_trajectory_is_that_of_delayed_sgd(inner, delay):
     assert delay == 0 or not np.array_equal(jax.tree.leaves(params[delay + 1])[0], jax.tree.leaves(params[0])[0])
     for a, b in zip(found, params, strict=False):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=1e-6), a, b)
+
+
+def test_weights_that_are_one_array():
+    """As those of functions and quadratics are; without noise every gradient is that of its weights."""
+    plain = NoisyQuadratic(jnp.ones(3), jnp.zeros(3), jnp.ones(3))
+    late = trajectory(DelayedGradients(plain, longest=2).task((plain.sample(jax.random.key(0)), jnp.asarray(2))))
+    np.testing.assert_allclose(np.stack(late)[:6, 0], [1, 1, 1, 0.9, 0.8, 0.7], rtol=1e-6)
 
 
 def test_other_augmentations_keep_the_delay(inner):
