@@ -84,10 +84,9 @@ def other(summary: Summary) -> Table:
         f"optimizer ends at after {summary.speed_horizon}, by {summary.speed_horizon}; a noisy curve touches its own "
         f"end early, so that equals are below 1."
     )
-    cells_read = summary.results.cells.get("cached", 0)
-    if cells_read:
-        sets = cells_read + summary.results.cells["ran"]
-        note += f" Times of {cells_read} of {sets} sets of runs come from the cache: of when, and beside what, they ran."
+    if cached := summary.results.cells.get("cached", 0):
+        sets = cached + summary.results.cells["ran"]
+        note += f" Times of {cached} of {sets} sets of runs come from the cache: of when, and beside what, they ran."
     return Table("Probability of improvement, rank, wall-clock", note, columns, rows)
 
 
