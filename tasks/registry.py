@@ -4,6 +4,8 @@ import functools
 import importlib.metadata
 from collections.abc import Callable, Mapping
 
+import jax
+
 from learned_opt import errors
 from learned_opt.tasks import table
 from learned_opt.tasks.augmentations import (
@@ -60,7 +62,7 @@ def family(name: str) -> TaskFamily:
     """The task family called `name`, its data loaded; `NAME+AUGMENTATION...` is augmented, the last one outermost.
 
     Raises:
-        UsageError: the name is unknown, or its data set is not prepared.
+        UsageError: the name is unknown, its data set is not prepared, or the task cannot be augmented so.
     """
     plain, *augmentations = name.split("+")
     if plain not in tasks():
@@ -71,6 +73,8 @@ def family(name: str) -> TaskFamily:
     found = TASKS[plain].make()
     for augmentation in augmentations:
         found = AUGMENTATIONS[augmentation](found)
+    if augmentations:  # what cannot be augmented so says it here, before anything is written
+        jax.eval_shape(lambda key: found.task(found.sample(key)).sample_batch(key, "train"), jax.random.key(0))
     return found
 
 

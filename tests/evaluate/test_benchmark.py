@@ -174,7 +174,8 @@ from learned_opt.evaluate.suites import Suite
 suite = Suite("one", "", lambda: {"tiny": tiny_tasks()["tiny"]})
 results = benchmark.run(suite, [contenders.parse("adam@2e-3"), contenders.parse("adam@4e-3")], 1, (10, 20))
 runs = results.runs["tiny"]
-values = [[r.curves.tolist(), r.scores[10].sweep.tolist(), r.scores[20].test_loss.tolist()] for r in runs.values()]
+losses = [(r.longest.losses, r.scores[10].sweep, r.scores[20].test_loss) for r in runs.values()]
+values = [[x.tolist() for x in of_one] for of_one in losses]
 print(json.dumps([jax.local_device_count(), results.cells, values]))
 """
 
