@@ -78,21 +78,25 @@ def pretrained_names() -> list[str]:
     return sorted(card.parent.name for card in _pretrained().glob("*/card.json"))
 
 
+def locate(name_or_directory: str | Path) -> Path:
+    """Where pretrained weights of that name lie, or else the directory of that name, whatever it holds."""
+    if name_or_directory in pretrained_names():  # a Path equals no name: Path("star") is the directory
+        return _pretrained() / name_or_directory
+    return Path(name_or_directory)
+
+
 def resolve(name_or_directory: str | Path) -> Path:
     """The directory of an artifact: pretrained weights by name, or a directory such as that of a finished run.
 
     Raises:
         UsageError: it is neither.
     """
-    names = pretrained_names()
-    if name_or_directory in names:  # a Path equals no name: Path("star") is the directory, whatever is pretrained
-        return _pretrained() / name_or_directory
-    directory = Path(name_or_directory)
+    directory = locate(name_or_directory)
     if (directory / "card.json").is_file():
         return directory
     if directory.is_dir():
         raise UsageError(f"{directory}: holds no card.json, so it is neither a finished run nor a pretrained optimizer")
-    raise errors.unknown("optimizer", str(name_or_directory), [*names, "a run directory"])
+    raise errors.unknown("optimizer", str(name_or_directory), [*pretrained_names(), "a run directory"])
 
 
 def _pretrained() -> Path:

@@ -56,8 +56,8 @@ def load_learned_optimizer(name_or_directory: str | Path) -> tuple[LearnedOptimi
     Raises:
         UsageError: there is no such thing, its files are damaged, or theta is not for this architecture.
     """
-    if name_or_directory not in artifact.pretrained_names() and _unfinished(Path(name_or_directory)):
-        return _from_checkpoint(Path(name_or_directory))
+    if _unfinished(located := artifact.locate(name_or_directory)):
+        return _from_checkpoint(located)
     directory = artifact.resolve(name_or_directory)
     theta, card = artifact.read(directory)
     optimizer, like = _architecture(directory / "card.json", card)

@@ -14,7 +14,7 @@ import jax
 import jaxlib
 import numpy as np
 
-from learned_opt.errors import UsageError
+from learned_opt import errors
 from learned_opt.tasks import cache
 
 FORMAT = 1  # of the files
@@ -49,10 +49,8 @@ class Store:
         """
         self.directory = directory or cache.cache_dir() / "benchmark"
         self.counts = {"ran": 0, "cached": 0, "damaged": 0}
-        try:
+        with errors.of_system(f"{self.directory}: cannot be made a directory for runs"):
             self.directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"{self.directory}: cannot be made a directory for runs: {error.strerror}") from error
 
     def read(self, name: str) -> Cell | None:
         """The cell, unless it was never run or its file is damaged."""

@@ -27,7 +27,7 @@ class LearnableAdam:
 
     def __post_init__(self) -> None:
         """Refuses hyperparameters that no Adam has."""
-        errors.check_from_zero(self, ("learning_rate", "b1", "b2", "eps", "exponent_scale"))
+        errors.check_floats(self)
         for name in ("b1", "b2"):
             if getattr(self, name) >= 1:
                 raise errors.UsageError(f"LearnableAdam.{name} was given {getattr(self, name)}: below 1 is accepted")

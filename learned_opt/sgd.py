@@ -19,7 +19,7 @@ class StepSize:
 
     def __post_init__(self) -> None:
         """Refuses a step size that is no finite number from 0."""
-        errors.check_from_zero(self, ("start",))
+        errors.check_floats(self)
 
     def init(self, key: jax.Array) -> Theta:
         """The given step size. `key` is not used."""

@@ -19,10 +19,6 @@ SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero
 # Early decay falls as (1 + t / FADING)^-FADE: it keeps weights small while they find what they fit, and is gone before
 # it would hold up a loss that nears zero.
 FADING, FADE = 1000.0, 6.0
-SCALES = (
-    *("step_scale", "nominal_scale", "exponent_scale", "weight_decay", "early_decay", "clipping_threshold"),
-    *("feature_eps", "second_moment_eps", "preconditioner_eps"),
-)
 
 
 class StarState(NamedTuple):
@@ -132,7 +128,7 @@ class Star:
             )
         if not all(width >= 1 for width in self.hidden):
             raise errors.UsageError(f"Star.hidden was given {self.hidden}: widths from 1 are accepted")
-        errors.check_from_zero(self, SCALES)
+        errors.check_floats(self)
 
     @property
     def heads(self) -> tuple[str, ...]:

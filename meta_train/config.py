@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import optax
 import tyro
 
+from learned_opt import errors
 from learned_opt.base import Theta
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
@@ -109,8 +110,7 @@ class Config:
             raise UsageError(f"--max-horizon was given {self.max_horizon}: at least {self.min_horizon} is accepted")
         if self.devices is not None and self.devices < 1:
             raise UsageError(f"--devices was given {self.devices}: a number from 1 is accepted")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
+        errors.check_seed(self.seed)
         self._check_tasks()
         if (self.window is None) != (self.aggregate != "final-window"):
             raise UsageError(

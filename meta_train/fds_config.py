@@ -74,10 +74,9 @@ class FDSConfig:
             raise UsageError(f"--clamp was given {self.clamp} and --mode {self.mode}: it is accepted with forward")
         if not 0 <= self.stop_at < math.inf:
             raise UsageError(f"--stop-at was given {self.stop_at}: a number from 0 is accepted")
-        if self.base != "star" and self.weights != "digits":
+        if self.base != "star" and self.weights != FDSConfig.weights:
             raise UsageError(f"--weights was given {self.weights} and --base {self.base}: it is accepted with star")
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
+        errors.check_seed(self.seed)
         for table in ("windows", "start", "first_step", "lowest", "highest"):
             given = getattr(self, table)
             for name in given:

@@ -6,6 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from learned_opt import errors
 from learned_opt.errors import UsageError
 from learned_opt.meta_train import config as config_file
 
@@ -22,11 +23,9 @@ def open_run_directory(config: dict[str, Any], run_dir: Path) -> None:
         return
     if run_dir.exists() and (not run_dir.is_dir() or any(run_dir.iterdir())):
         raise UsageError(f"{run_dir} exists and is no run directory: an empty or new directory is accepted")
-    try:
+    with errors.of_system(f"{run_dir} cannot be written", "; another --run-dir is accepted"):
         run_dir.mkdir(parents=True, exist_ok=True)
         config_file.write(config, path)
-    except OSError as error:
-        raise UsageError(f"{run_dir} cannot be written: {error.strerror}; another --run-dir is accepted") from error
 
 
 def circumstances(seconds: float, devices: list[str]) -> dict[str, Any]:

@@ -158,21 +158,13 @@ class SmallerBatches(Wrapped):
             UsageError: its batches are not of more examples than that.
         """
         task = SmallerBatchesTask(self.family.task(task_params[0]), task_params[1], self.size)
-        key = jax.random.key(0)
-        lengths = {
-            x.shape[:1] for x in jax.tree.leaves(jax.eval_shape(lambda k: task.inner.sample_batch(k, "train"), key))
-        }
         try:
-            fits = len(lengths) == 1 and min(lengths) > (self.size,)
-            if fits:
-                jax.eval_shape(lambda k: task.loss(task.init(k), k, task.sample_batch(k, "train")), key)
-        except (TypeError, ValueError):  # a batch of something else, such as noise for every weight
-            fits = False
-        if not fits:
+            jax.eval_shape(lambda k: task.loss(task.init(k), k, task.sample_batch(k, "train")), jax.random.key(0))
+        except (TypeError, ValueError) as error:  # a batch of something else, such as noise for every weight
             raise errors.UsageError(
                 f"small-batches was given {type(self.family).__name__}: "
                 f"a task whose batches are of more than {self.size} examples is accepted"
-            )
+            ) from error
         return task
 
 
@@ -185,4 +177,9 @@ class SmallerBatchesTask(WrappedTask):
     def sample_batch(self, key: jax.Array, split: Split) -> Batch:
         """The first examples of the inner task's batch, along the leading axis of each of its arrays."""
         batch = self.inner.sample_batch(key, split)
-        return jax.tree.map(lambda x: x[: self.size], batch) if split == "train" else batch
+        if split != "train":
+            return batch
+        lengths = {x.shape[:1] for x in jax.tree.leaves(batch)}
+        if len(lengths) != 1 or min(lengths) <= (self.size,):
+            raise ValueError(f"batches are of {sorted(lengths)} examples, {self.size} or fewer, or none")
+        return jax.tree.map(lambda x: x[: self.size], batch)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from learned_opt.errors import UsageError
+from learned_opt import errors
 from learned_opt.tasks.base import SPLITS
 
 VERSION = 2  # of what is stored under a name; files of other versions are not read
@@ -26,12 +26,8 @@ def folder(directory: Path) -> None:
     Raises:
         UsageError: it cannot be made.
     """
-    try:
+    with errors.of_system(f"{directory}: cannot be made", "; LEARNED_OPT_CACHE may name another"):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(
-            f"{directory}: cannot be made: {error.strerror}; LEARNED_OPT_CACHE may name another"
-        ) from error
 
 
 def cached(

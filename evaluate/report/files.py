@@ -4,6 +4,7 @@ import json
 import os
 from pathlib import Path
 
+from learned_opt import errors
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import curves
@@ -19,10 +20,8 @@ def prepare(directory: Path) -> None:
     Raises:
         UsageError: it cannot be made or written to.
     """
-    try:
+    with errors.of_system(f"{directory}: cannot be made a directory for results"):
         directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{directory}: cannot be made a directory for results: {error.strerror}") from error
     if not os.access(directory, os.W_OK):
         raise UsageError(f"{directory}: cannot be written to")
 

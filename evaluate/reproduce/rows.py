@@ -15,6 +15,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from learned_opt import errors
 from learned_opt.checkpoints import artifact
 from learned_opt.errors import UsageError
 from learned_opt.evaluate.provenance import plain, provenance
@@ -36,8 +37,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuses values that no run could have."""
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
+        errors.check_seed(self.seed)
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,7 @@ class DiagnoseFlags:
 
     def __post_init__(self) -> None:
         """Refuses what cannot be run."""
-        if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed was given {self.seed}: a number from 0 to 2^32 - 1 is accepted")
+        errors.check_seed(self.seed)
         for name, least in (("horizon", 1), ("seeds", 5)):
             value = getattr(self, name)
             if value is not None and value < least:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tyro
 
+from learned_opt import errors
 from learned_opt.checkpoints import artifact
 from learned_opt.checkpoints.load import load_learned_optimizer
 from learned_opt.cli import parse
@@ -41,10 +42,7 @@ def main(args: list[str]) -> None:
     results = flags.run / "results.json"
     if results.is_file():
         card |= {"results": json.loads(results.read_text())["summary"]}
-    try:
-        flags.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--out was given {flags.out}: {error.strerror}; a directory is accepted") from error
     card |= {"name": flags.name, "description": flags.description or card.get("description", "")}
-    artifact.write(target, theta, card)
+    with errors.of_system(f"--out was given {flags.out}", "; a directory is accepted"):
+        artifact.write(target, theta, card)
     print(f"{target}: learned_opt.load({str(target)!r})")
