@@ -60,9 +60,18 @@ def load_learned_optimizer(name_or_directory: str | Path) -> tuple[LearnedOptimi
         return _from_checkpoint(located)
     directory = artifact.resolve(name_or_directory)
     theta, card = artifact.read(directory)
+    return *of_card(card, theta, directory), card
+
+
+def of_card(card: dict[str, Any], theta: Theta, directory: Path) -> tuple[LearnedOptimizer, Theta]:
+    """The optimizer of a card, and its theta, which are from that directory.
+
+    Raises:
+        UsageError: the card describes no optimizer, or theta is not for it.
+    """
     optimizer, like = _architecture(directory / "card.json", card)
     theta = trees.rebuild(like, trees.to_arrays(theta), directory / "theta.npz")
-    return optimizer, jax.tree.map(jnp.asarray, theta), card
+    return optimizer, jax.tree.map(jnp.asarray, theta)
 
 
 def _unfinished(directory: Path) -> bool:

@@ -17,7 +17,7 @@ COMMANDS = {
     "reproduce": "RESULT [--out DIR]: make a published result again, each row with its criterion",
     "speed": "[--repeats N]: throughput and cost per step, each beside its floor; the last line is one JSON object",
     "diagnose": "horizon RUN_OR_PRESET: whether a meta-training horizon is too short, and what to do",
-    "export": "RUN NAME [--out DIR]: turn a finished run into pretrained weights",
+    "export": "RUN NAME [--out DIR] [--option NAME=VALUE]: turn a finished run into pretrained weights",
     "list": "presets, optimizers, estimators, tasks, suites and pretrained weights; list tasks: what each costs",
 }
 

@@ -8,8 +8,9 @@ import tyro
 
 from learned_opt import errors
 from learned_opt.checkpoints import artifact
-from learned_opt.checkpoints.load import load_learned_optimizer
+from learned_opt.checkpoints.load import of_card
 from learned_opt.cli import parse
+from learned_opt.commands import options
 from learned_opt.errors import UsageError
 
 
@@ -25,6 +26,8 @@ class ExportFlags:
     """The folder that gets NAME/."""
     description: str = ""
     """What the weights are, and are not, good for: the first line of their card."""
+    option: tuple[str, ...] = ()
+    """Options that they are used with, where these are not those of meta-training, such as early_decay=0."""
 
 
 def main(args: list[str]) -> None:
@@ -38,10 +41,13 @@ def main(args: list[str]) -> None:
     if not (flags.run / "card.json").is_file():
         raise UsageError(f"{flags.run} is no finished run: it holds no card.json")
     theta, card = artifact.read(flags.run)
-    load_learned_optimizer(flags.run)  # theta fits the architecture
     results = flags.run / "results.json"
     if results.is_file():
         card |= {"results": json.loads(results.read_text())["summary"]}
+    if flags.option:
+        card["optimizer_options"] |= options.read(flags.option)
+        card.pop("results", None)  # they are of other options
+    of_card(card, theta, flags.run)  # theta fits the architecture
     card |= {"name": flags.name, "description": flags.description or card.get("description", "")}
     with errors.of_system(f"--out was given {flags.out}", "; a directory is accepted"):
         artifact.write(target, theta, card)

@@ -2,10 +2,9 @@
 
 import dataclasses
 import functools
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 import tyro
@@ -16,6 +15,7 @@ from learned_opt.checkpoints import artifact
 from learned_opt.cli import parse, stop
 from learned_opt.commands import cores
 from learned_opt.commands.benchmark import BenchmarkFlags, score
+from learned_opt.commands.options import read
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import contenders, suites
 from learned_opt.evaluate.suites import Suite
@@ -138,13 +138,5 @@ def _without(config: Config, dropped: tuple[str, ...]) -> Config:
 
 def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:
     """The options of the preset, unless it is about another optimizer, and over them those of the command line."""
-    options: dict[str, Any] = dict(default.optimizer_options) if config.optimizer == default.optimizer else {}
-    for text in given:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise UsageError(f"--option was given {text!r}: NAME=VALUE is accepted")
-        try:
-            options[name] = json.loads(value)
-        except ValueError:
-            options[name] = value
-    return dataclasses.replace(config, optimizer_options=options)
+    options = default.optimizer_options if config.optimizer == default.optimizer else {}
+    return dataclasses.replace(config, optimizer_options=options | read(given))

@@ -233,6 +233,8 @@ def test_train_export_load(tmp_path: Path) -> None:
     import numpy as np
 
     import learned_opt
+    from learned_opt.adam import LearnableAdam
+    from learned_opt.checkpoints.load import load_learned_optimizer
 
     done = run("train", *TINY, "--optimizer", "learnable-adam", "--no-compare", "--run-dir", "run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -252,6 +254,13 @@ def test_train_export_load(tmp_path: Path) -> None:
         assert run("export", "weights/mine", name, "--out", "weights", *flags, cwd=tmp_path).returncode == 0
         card = json.loads((tmp_path / "weights" / name / "card.json").read_text())
         assert (card["name"], card["description"]) == (name, "better" if flags else "")
+
+    assert run("export", "run", "slower", "--out", "weights", "--option", "b1=0.95", cwd=tmp_path).returncode == 0
+    optimizer, _, card = load_learned_optimizer(tmp_path / "weights/slower")
+    assert optimizer == LearnableAdam(b1=0.95)
+    assert "b1" not in card["config"]["optimizer_options"]
+    assert "unknown option" in refused("export", "run", "none", "--out", "weights", "--option", "b=1", cwd=tmp_path)
+    assert not (tmp_path / "weights/none").exists()
 
     card = tmp_path / "weights/mine/card.json"
     card.write_text(json.dumps(json.loads(card.read_text()) | {"optimizer": "star"}))
