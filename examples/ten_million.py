@@ -16,12 +16,12 @@ SIZES = (64, *[1024] * 11, 10)
 BATCH = 128
 
 
-def init(key: jax.Array) -> list[dict[str, jax.Array]]:
+def init(key: jax.Array, sizes: tuple[int, ...] = SIZES) -> list[dict[str, jax.Array]]:
     """Starting weights for rectifiers."""
-    keys = jax.random.split(key, len(SIZES) - 1)
+    keys = jax.random.split(key, len(sizes) - 1)
     return [
         {"w": jax.random.normal(k, (i, o)) * jnp.sqrt(2 / i), "b": jnp.zeros(o)}
-        for k, (i, o) in zip(keys, itertools.pairwise(SIZES), strict=True)
+        for k, (i, o) in zip(keys, itertools.pairwise(sizes), strict=True)
     ]
 
 
