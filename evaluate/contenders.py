@@ -26,6 +26,7 @@ ORACLE = (
     "and horizon: that of the lowest final training loss, its score in sight (an oracle)"
 )
 COSINE = "; warm-up over a tenth of the horizon, then a cosine to 0 at its end: each horizon is a run of its own"
+NOT_CHOSEN = "nothing chosen for these tasks"
 COOLED_DOWN = "; steps fall linearly to 0 over the last {share:.0%} of the horizon: each horizon is a run of its own"
 
 
@@ -110,7 +111,18 @@ class Contender:
 
 def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
     """A contender from meta-parameters in memory."""
-    return Contender(label, optimizer, {label: theta}, card or {}, "meta-trained; nothing chosen for these tasks")
+    card = card or {}
+    return Contender(label, optimizer, {label: theta}, card, f"meta-trained{_used_with(card)}; {NOT_CHOSEN}")
+
+
+def _used_with(card: dict[str, Any]) -> str:
+    """The options that are not those of its meta-training."""
+    trained = card.get("config", {}).get("optimizer_options")
+    if trained is None:
+        return ""
+    used = card["optimizer_options"]
+    others = [name for name in used if used[name] != trained.get(name)]
+    return "".join(f", used with {name} {used[name]} for {trained.get(name, 'its default')}" for name in others)
 
 
 def cooled_down(contender: Contender) -> Contender:

@@ -55,6 +55,8 @@ def test_how_it_was_tuned_is_said():
     assert parse("lion-tuned").tuning.startswith("the best of 15 learning rates, half-decades around 0.0001, ")
     assert "(an oracle)" in parse("adam-tuned").tuning
     assert "each horizon is a run of its own" in parse("adamw-cosine").tuning
+    assert parse("digits").tuning == "meta-trained; nothing chosen for these tasks"
+    assert parse("star").tuning.startswith("meta-trained, used with early_decay 0.0005 for 0.001; nothing chosen")
 
 
 def test_cosine_is_the_schedule_of_optax():

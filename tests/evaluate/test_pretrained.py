@@ -61,13 +61,14 @@ def test_digits_beats_the_best_of_15_rates_at_every_horizon():
 
 
 def test_star_is_what_its_card_says():
-    """Weights, the hash that `card.json` states and a check on reading holds, and the recipe of the preset."""
+    """Weights, their hash, the recipe of the preset, and the decay they are used with, which is half of that."""
     _, theta, card = load_learned_optimizer("star")
     assert card["sha256"] == hashlib.sha256((artifact.resolve("star") / "theta.npz").read_bytes()).hexdigest() == STAR
     recipe = json.loads(json.dumps(dataclasses.asdict(presets.star())))
     assert {name: recipe[name] for name in card["config"] if name != "devices"} == {
         name: value for name, value in card["config"].items() if name != "devices"
     }
+    assert card["optimizer_options"] == recipe["optimizer_options"] | {"early_decay": 5e-4}
     assert sum(leaf.size for leaf in jax.tree.leaves(theta)) == 432
 
 

@@ -125,6 +125,8 @@ def test_losses_below_their_floor_are_said():
     assert (summary.compared("meta", "adam", 200).ratios["final_loss"].ratios.values[1] == 1).all()
     for text in ("\n".join(terminal.lines(summary)), page.markdown(summary), page.html(summary)):
         assert "iris-linear (105 of 108)" in text
+    last = page.markdown(summary).split("## How this was made\n\n")[1]
+    assert all(line.startswith("- ") and line.count("- ") == 1 for line in last.strip().splitlines())
 
 
 def test_adam_needs_its_own_steps_to_match_itself(summary):
