@@ -5,6 +5,7 @@ import numbers
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -27,6 +28,7 @@ def with_knobs(
 
     u is its own update, of the clipped gradient, and m the product of `step_multiplier` and the cooldown. Decay is
     multiplied too, as AdamW's is by its learning rate, so that it ends with the steps instead of outlasting them.
+    Numbers may be scalar arrays, also traced ones, whose values are not checked: `optax.inject_hyperparams` makes them.
 
     Args:
         optimizer: one of optax.
@@ -61,7 +63,8 @@ def with_knobs(
     elif step_multiplier is not None:
         parts.append(optax.scale(step_multiplier))
     if total_steps is not None:
-        parts.append(optax.scale_by_schedule(cooldown_schedule(total_steps, cooldown or COOLDOWN)))
+        share = COOLDOWN if cooldown is None else cooldown
+        parts.append(optax.scale_by_schedule(cooldown_schedule(total_steps, share)))
     return optax.with_extra_args_support(optax.chain(*parts) if len(parts) > 1 else optimizer)
 
 
@@ -72,5 +75,9 @@ def cooldown_schedule(total_steps: Any, share: float = COOLDOWN) -> optax.Schedu
 
 
 def _check(name: str, value: Any, holds: Callable[[Any], bool], accepted: str) -> None:
-    if value is not None and not (isinstance(value, numbers.Real) and math.isfinite(value) and holds(value)):
+    if value is None or isinstance(value, jax.core.Tracer):  # inside a program, as in `optax.inject_hyperparams`
+        return
+    if isinstance(value, jax.Array) and not value.ndim:
+        value = value.item()
+    if not (isinstance(value, numbers.Real) and math.isfinite(value) and holds(value)):
         raise UsageError(f"{name} was given {value!r}: {accepted} is accepted")

@@ -129,6 +129,17 @@ def test_all_together(plain):
     assert_same(follow(optimizer), scaled(expected, [0.5, 0.5, 0.5, 0.25]))
 
 
+def test_optax_injects_every_knob():
+    """Its values are in the state then: the same updates, and half of them when the multiplier in there is halved."""
+    given = {"step_multiplier": 0.5, "weight_decay": 0.01, "total_steps": 10, "cooldown": 0.5, "clip": 0.1}
+    injected = optax.inject_hyperparams(learned_opt.load)("digits", **given)
+    assert_same(follow(injected), follow(digits(**given)))
+    state = injected.init(PARAMS)
+    state.hyperparams["step_multiplier"] /= 2
+    half, _ = jax.jit(injected.update)(GRADS[0], state, PARAMS)
+    assert_same(jax.tree.map(lambda u: 2 * u, half), follow(digits(**given))[0])
+
+
 def test_frozen_parameters_with_optax(plain):
     """As the README shows: what is frozen gets no update, and the rest what it would get alone."""
     labels = {"w": "trained", "b": "frozen"}
@@ -174,6 +185,8 @@ def test_nnx_takes_the_same_steps():
         ({"cooldown": 0.2}, "cooldown was given 0.2 without total_steps"),
         ({"clip": 0}, "clip was given 0: a number above 0 is accepted"),
         ({"clip": float("inf")}, "clip was given inf"),
+        ({"clip": jnp.float32(-1)}, "clip was given -1.0"),
+        ({"clip": jnp.ones(2)}, "clip was given Array([1., 1.]"),
     ],
 )
 def test_bad_values_are_one_line(given, message):
