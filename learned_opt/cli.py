@@ -51,7 +51,7 @@ def parse(command: str, kind: type[Flags], args: list[str], default: Flags | Non
     """Flags as an instance of the dataclass `kind`.
 
     Raises:
-        UsageError: a flag is unknown, or its value is not accepted.
+        UsageError: a flag is unknown, its value is not accepted, or it takes several and has none.
     """
     import tyro
 
@@ -59,11 +59,15 @@ def parse(command: str, kind: type[Flags], args: list[str], default: Flags | Non
     try:
         with contextlib.redirect_stderr(message):
             options: dict[str, Any] = {} if default is None else {"default": default}
-            return tyro.cli(kind, args=args, prog=f"learned-opt {command}", **options)
+            found = tyro.cli(kind, args=args, prog=f"learned-opt {command}", **options)
     except SystemExit as end:
         if not end.code:
             raise
         raise UsageError(f"{command}: {_one_line(message.getvalue())}") from None
+    for flag in args:
+        if flag.startswith("--") and getattr(found, flag[2:].replace("-", "_"), None) == ():
+            raise UsageError(f"{flag} was given nothing: at least one value is accepted")
+    return found
 
 
 def _one_line(box: str) -> str:
