@@ -13,9 +13,8 @@ from rich.console import Console
 from learned_opt import errors
 from learned_opt.checkpoints import artifact
 from learned_opt.cli import parse, stop
-from learned_opt.commands import cores
+from learned_opt.commands import cores, options
 from learned_opt.commands.benchmark import BenchmarkFlags, score
-from learned_opt.commands.options import read
 from learned_opt.errors import UsageError
 from learned_opt.evaluate import contenders, suites
 from learned_opt.evaluate.suites import Suite
@@ -138,5 +137,5 @@ def _without(config: Config, dropped: tuple[str, ...]) -> Config:
 
 def _with_options(config: Config, default: Config, given: tuple[str, ...]) -> Config:
     """The options of the preset, unless it is about another optimizer, and over them those of the command line."""
-    options = default.optimizer_options if config.optimizer == default.optimizer else {}
-    return dataclasses.replace(config, optimizer_options=options | read(given))
+    own = default.optimizer_options if config.optimizer == default.optimizer else {}
+    return dataclasses.replace(config, optimizer_options=own | options.read(given))
