@@ -16,7 +16,7 @@ SIZES = (64, *[1024] * 11, 10)
 BATCH = 128
 
 
-def init(key: jax.Array, sizes: tuple[int, ...] = SIZES) -> list[dict[str, jax.Array]]:
+def init(key: jax.Array, sizes: tuple[int, ...]) -> list[dict[str, jax.Array]]:
     """Starting weights for rectifiers."""
     keys = jax.random.split(key, len(sizes) - 1)
     return [
@@ -46,7 +46,7 @@ def train(optimizer: optax.GradientTransformation, steps: int) -> tuple[list[flo
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state, value
 
-    params = init(jax.random.key(0))
+    params = init(jax.random.key(0), SIZES)
     state, losses, started = optimizer.init(params), [], 0.0
     for i in range(steps):
         params, state, value = step(params, state, jax.random.key(i))
@@ -57,7 +57,8 @@ def train(optimizer: optax.GradientTransformation, steps: int) -> tuple[list[flo
 
 if __name__ == "__main__":
     steps = int(sys.argv[1]) if len(sys.argv) > 1 else 100
-    print(f"{sum(x.size for x in jax.tree.leaves(jax.eval_shape(init, jax.random.key(0)))):,} parameters")
+    params = jax.eval_shape(lambda key: init(key, SIZES), jax.random.key(0))
+    print(f"{sum(x.size for x in jax.tree.leaves(params)):,} parameters")
     for name, optimizer in (("adam", optax.adam(1e-3)), ("star", learned_opt.load("star"))):
         losses, seconds = train(optimizer, steps)
         every = max(steps // 10, 1)

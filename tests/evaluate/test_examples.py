@@ -84,3 +84,12 @@ def test_ten_million():
         losses, seconds = script["train"](optimizer, 60)
         assert losses[-1] < 0.8 * losses[0]
         assert seconds > 0
+
+
+@pytest.mark.usefixtures("quick_programs")
+def test_step_cost(monkeypatch):
+    """One of everything, on a small network."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    found = example("step_cost.py", ROUNDS=1)["costs"]((64, 16, 10))
+    assert set(found) == {"star", "Adam", "Muon", "gradient"}
+    assert all(milliseconds > 0 for milliseconds in found.values())
