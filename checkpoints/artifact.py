@@ -126,10 +126,8 @@ def _nest(arrays: dict[str, np.ndarray]) -> dict[str, Any]:
 
 
 def _read_bytes(path: Path) -> bytes:
-    try:
+    with errors.of_system(f"{path}: cannot be read"):
         return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 def _check_keys(path: Path, content: Any, keys: Mapping[str, type]) -> None:

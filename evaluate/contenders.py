@@ -26,7 +26,6 @@ ORACLE = (
     "and horizon: that of the lowest final training loss, its score in sight (an oracle)"
 )
 COSINE = "; warm-up over a tenth of the horizon, then a cosine to 0 at its end: each horizon is a run of its own"
-NOT_CHOSEN = "nothing chosen for these tasks"
 COOLED_DOWN = "; steps fall linearly to 0 over the last {share:.0%} of the horizon: each horizon is a run of its own"
 
 
@@ -112,7 +111,8 @@ class Contender:
 def learned(label: str, optimizer: LearnedOptimizer, theta: Theta, card: dict[str, Any] | None = None) -> Contender:
     """A contender from meta-parameters in memory."""
     card = card or {}
-    return Contender(label, optimizer, {label: theta}, card, f"meta-trained{_used_with(card)}; {NOT_CHOSEN}")
+    tuning = f"meta-trained{_used_with(card)}; nothing chosen for these tasks"
+    return Contender(label, optimizer, {label: theta}, card, tuning)
 
 
 def _used_with(card: dict[str, Any]) -> str:
