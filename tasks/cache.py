@@ -8,26 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from learned_opt import errors
+from learned_opt.cache import cache_dir, folder
 from learned_opt.tasks.base import SPLITS
 
 VERSION = 2  # of what is stored under a name; files of other versions are not read
-
-
-def cache_dir() -> Path:
-    """Where prepared and decoded data lives: `LEARNED_OPT_CACHE`, or the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "learned_opt"
-    return Path(os.environ.get("LEARNED_OPT_CACHE", default))
-
-
-def folder(directory: Path) -> None:
-    """Makes a directory, and those above it.
-
-    Raises:
-        UsageError: it cannot be made.
-    """
-    with errors.of_system(f"{directory}: cannot be made", "; LEARNED_OPT_CACHE may name another"):
-        directory.mkdir(parents=True, exist_ok=True)
 
 
 def cached(
