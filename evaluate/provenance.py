@@ -11,6 +11,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from learned_opt import native
+
 
 def provenance() -> dict[str, Any]:
     """For the head of a results file."""
@@ -22,6 +24,7 @@ def provenance() -> dict[str, Any]:
             "processor": platform.processor() or platform.machine(),
             "cpu_count": os.cpu_count(),
             "devices": [device.device_kind for device in jax.local_devices()],
+            "star_updates": native.status(),
         },
     }
 

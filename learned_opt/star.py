@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from learned_opt import alignment, errors, features, kernel, statistics, steps, together
+from learned_opt import alignment, errors, features, kernel, native, statistics, steps, together
 from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
 from learned_opt.nominal import Nominal
@@ -36,8 +36,8 @@ class StarState(NamedTuple):
 class Proposal(NamedTuple):
     """What STAR would do to one tensor, a wide dimension last, before the controller has its say.
 
-    step: the black box and the nominal term, to be subtracted. decay: the share of the tensor that goes with it, or 0.
-    products: of the gradient and the momenta before it, or (). statistics: new ones, or () where they are known.
+    step: less the black box and the nominal term. decay: what goes of the tensor with it, below 0, or 0. products: of
+    the gradient and the momenta before it, or (). statistics: new ones, or () where they are known.
     """
 
     step: jax.Array
@@ -186,14 +186,11 @@ class Star:
             )
             owned = [Statistics(*own) for own in zip(*stats, strict=True)]
 
-            stages = functools.partial(self._refresh, theta), functools.partial(self._propose, theta, count)
-            found = together.each(stages, list(zip(*moved, owned, strict=True)))
-            proposals = [proposal for _, proposal in found]
-            refreshed = [proposal.statistics or new for new, proposal in found]
+            proposals = self._proposals(theta, count, list(zip(*moved, owned, strict=True)))
             factors, aligned = self._factors(theta, state.alignment, leaves, proposals, count)
             return (
                 structure.unflatten(map(_finish, leaves, proposals, factors)),
-                StarState(count, _transpose(structure, refreshed), aligned),
+                StarState(count, _transpose(structure, [p.statistics for p in proposals]), aligned),
             )
 
         return optax.GradientTransformationExtraArgs(init, update)
@@ -213,6 +210,41 @@ class Star:
             controlled, state = alignment.control(theta["controller"], state, products, lengths, sizes, count)
             factors = factors * controlled
         return list(factors), state
+
+    def _proposals(self, theta: Theta, count: jax.Array, tensors: list[Any]) -> list[Proposal]:
+        """Of all tensors: by machine code those that suit it, on CPUs, but for derivatives."""
+        ours = [native.suits(self, param) for _, param, _ in tensors]
+        if not any(ours):
+            return self._plain(theta, count, tensors)
+
+        def fast(theta: Theta, count: jax.Array, tensors: list[Any]) -> list[Proposal]:
+            others = iter(self._plain(theta, count, [t for t, own in zip(tensors, ours, strict=True) if not own]))
+            flat = native.scalars(self, theta["network"], _decays(theta, jnp.dtype(jnp.float32)), count)
+            apart = self.relative or self.aligned
+            return [
+                Proposal(*native.propose(self, flat, apart, *tensor)) if own else next(others)
+                for tensor, own in zip(tensors, ours, strict=True)
+            ]
+
+        @jax.custom_jvp
+        def chosen(*args: Any) -> list[Proposal]:
+            return jax.lax.platform_dependent(*args, cpu=fast, default=self._plain)
+
+        @chosen.defjvp
+        def jvp(primals: Any, tangents: Any) -> Any:
+            return jax.jvp(self._plain, primals, tangents)
+
+        return chosen(theta, count, tensors)
+
+    def _plain(self, theta: Theta, count: jax.Array, tensors: list[Any]) -> list[Proposal]:
+        """The same as XLA makes it, small tensors of one shape together."""
+        stages = functools.partial(self._refresh, theta), functools.partial(self._propose, theta, count)
+        found = together.each(stages, tensors)
+        return [proposal._replace(statistics=proposal.statistics or new) for new, proposal in found]
+
+    def early_share(self, t: jax.Array) -> jax.Array:
+        """The share of a matrix that goes with its step after `t` updates."""
+        return self.early_decay * (1 + t / FADING) ** -FADE
 
     def _refresh(self, theta: Theta, grad: jax.Array, param: jax.Array, stats: Statistics) -> Any:
         """New statistics of one tensor, a wide dimension last, or () where a kernel makes them with the step."""
@@ -234,10 +266,11 @@ class Star:
         else:
             found = Proposal(*steps.step(self, *arguments, stats, count), ())
         if self.early_decay and param.ndim > 1:
-            share = self.early_decay * (1 + count.astype(dtype) / FADING) ** -FADE
-            found = found._replace(step=found.step + share * param)
+            found = found._replace(step=found.step + self.early_share(count.astype(dtype)) * param)
+        if self.relative or self.aligned:
+            return found._replace(step=-found.step, decay=-found.decay)
         # Where no factor comes between them they leave as one: for two results of a loop the network runs twice.
-        return found if self.relative or self.aligned else found._replace(step=found.step + found.decay, decay=0.0)
+        return found._replace(step=-(found.step + found.decay), decay=0.0)
 
 
 def black_box_mlp(**options: Any) -> Star:
@@ -256,7 +289,7 @@ def _decays(theta: Theta, dtype: jnp.dtype) -> Decays:
 def _finish(param: jax.Array, proposal: Proposal, factor: jax.Array | float) -> jax.Array:
     """The update of a tensor in its own layout and dtype."""
     step = proposal.step if isinstance(factor, float) else proposal.step * factor.astype(proposal.step.dtype)
-    update = -(step + proposal.decay)
+    update = step + proposal.decay
     return statistics.restore_axes(update, jnp.shape(param)).astype(jnp.result_type(param))
 
 

@@ -6,7 +6,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
-from learned_opt import errors
+from learned_opt import errors, native
 from learned_opt.errors import UsageError
 from learned_opt.meta_train import config as config_file
 
@@ -35,6 +35,7 @@ def circumstances(seconds: float, devices: list[str]) -> dict[str, Any]:
             "seconds": round(seconds, 1),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores",
             "devices": devices,
+            "star_updates": native.status(),
         },
         "versions": {name: importlib.metadata.version(name) for name in ("learned-opt", "jax", "optax", "flax")},
     }

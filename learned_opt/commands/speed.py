@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from rich.console import Console
 
+from learned_opt import native
 from learned_opt.benchmarks import meta_training, metaoptimize, update
 from learned_opt.cli import parse
 from learned_opt.commands import cores
@@ -48,6 +49,7 @@ def main(args: list[str]) -> None:
     if "meta-training" in flags.parts:  # on one device and on all; the others are measured as users run them
         cores.use_cores(None)
     console = Console(soft_wrap=True)
+    console.print(f"STAR's updates by {native.status()}", highlight=False)
     measures: dict[Part, Callable[[], Iterable[Any]]] = {
         "meta-training": lambda: meta_training.measure(flags.repeats, clock),
         "update": lambda: update.measure(flags.repeats, flags.most_parameters, clock),

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from learned_opt import LearnableAdam, LearnedOptimizer, Star, StepSize, black_box_mlp
+from learned_opt import LearnableAdam, LearnedOptimizer, Star, StepSize, black_box_mlp, native
 
 SWITCHES: dict[str, tuple[Any, ...]] = {
     "nominal": ("none", "sgd", "momentum", "aggmo", "adam"),
@@ -39,6 +39,12 @@ REPRESENTATIVES: dict[str, LearnedOptimizer] = {
 }
 FLIPPED = {f"star-{name}={value}": Star(**{name: value}) for name, values in SWITCHES.items() for value in values}
 OPTIMIZERS = REPRESENTATIVES | {"black-box-mlp": black_box_mlp()} | FLIPPED
+
+
+@pytest.fixture
+def xla_alone(monkeypatch):
+    """STAR's updates as XLA makes them."""
+    monkeypatch.setattr(native, "suits", lambda *_: False)
 
 
 @pytest.fixture(params=OPTIMIZERS)

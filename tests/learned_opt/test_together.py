@@ -59,6 +59,7 @@ def test_narrow_matrices_are_restored_by_strips(shape):
     assert ("scan" in program) == (shape[1] < statistics.NARROW <= shape[0])
 
 
+@pytest.mark.usefixtures("xla_alone")
 def test_a_group_is_one_program(make_theta):
     """Forty tensors of two shapes take no more code than two."""
     optimizer = Star()
@@ -71,6 +72,7 @@ def test_a_group_is_one_program(make_theta):
     assert exponentials(20) == exponentials(1) > 0
 
 
+@pytest.mark.usefixtures("xla_alone")
 def test_the_network_of_a_group_runs_once(make_theta):
     """XLA makes what has two results in a loop twice: there are eight rectifiers, one for each hidden unit."""
     optimizer = Star()
