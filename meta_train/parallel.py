@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
 
 from learned_opt import errors
 from learned_opt.base import Theta
@@ -15,6 +16,7 @@ from learned_opt.meta_train.estimator import Estimate, EstimatorState, MetaGradi
 from learned_opt.meta_train.shaping import Shaping, shape
 
 AXIS = "devices"
+MOST = 16  # outer steps that one call takes: what a call costs besides them is small then
 
 
 class OuterState(NamedTuple):
@@ -67,7 +69,8 @@ class OuterSteps:
         self.mesh = jax.sharding.Mesh(np.asarray(self.devices), AXIS)
         self.indices = self.scatter(tuple(np.arange(n) for n in self.particles))
         self._init = self._pmap(self._init_on_device, (None, None, None, 0), 0)
-        self._step = self._pmap(self._step_on_device, (None, None, 0, None, 0), (None, 0, None), donate_argnums=(1, 2))
+        in_axes = (None, None, 0, None, None, None, 0)
+        self._run = self._pmap(self._run_on_device, in_axes, (None, 0, None), donate_argnums=(1, 2))
         self.estimators = self.replicate(tuple(component.estimator for component in components))
         self._in_flight: dict[str, jax.Array] = {}
 
@@ -87,16 +90,28 @@ class OuterSteps:
         return jax.device_put(jax.tree.map(jnp.asarray, tree), jax.NamedSharding(self.mesh, jax.P()))
 
     def step(
-        self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array
-    ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
-        """One truncation of every particle and one outer update. Consumes `outer` and `states`.
+        self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array, index: int = 0
+    ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, Any]]:
+        """One step of `run`, and its metrics alone, on the host."""
+        outer, states, metrics = self.run(outer, states, key, index, 1)
+        return outer, states, {name: values[0] for name, values in jax.device_get(metrics).items()}
 
-        Where no particle of any component is finite, theta and the outer optimizer stay as they are. Metrics of
-        components are arrays, one entry for each; the others are scalars.
+    def run(
+        self, outer: OuterState, states: tuple[EstimatorState, ...], key: jax.Array, first: int, count: int
+    ) -> tuple[OuterState, tuple[EstimatorState, ...], dict[str, jax.Array]]:
+        """Outer steps `first` to `first + count`, at most `MOST`, in one program whatever their count.
+
+        An outer step is one truncation of every particle and one outer update; step i draws from `fold_in(key, i)`, so
+        that it matters to no bit how many go together. Consumes `outer` and `states`. Where no particle of any
+        component is finite, theta and the outer optimizer stay as they are. Metrics have an axis of `MOST` steps first,
+        of which `count` count; those of components have an entry for each then.
         """
-        # Steps of forced CPU devices that queue without bound deadlock in their collectives: one is in flight at most.
+        # Steps of forced CPU devices that queue without bound deadlock in their collectives: one call is in flight at
+        # most.
         jax.block_until_ready(self._in_flight)
-        result = self._step(self.estimators, outer, states, jax.random.key_data(key), self.indices)
+        numbers = np.int32(first), np.int32(count)
+        arguments = self.estimators, outer, states, jax.random.key_data(key), *numbers, self.indices
+        result = self._run(*arguments)
         self._in_flight = result[2]
         return result
 
@@ -123,16 +138,37 @@ class OuterSteps:
             for estimator, key, own in zip(estimators, keys, indices, strict=True)
         )
 
-    def _step_on_device(
-        self, estimators: Any, outer: OuterState, states: Any, key_data: jax.Array, indices: Any
+    def _run_on_device(
+        self,
+        estimators: Any,
+        outer: OuterState,
+        states: Any,
+        key_data: jax.Array,
+        first: jax.Array,
+        count: jax.Array,
+        indices: Any,
     ) -> Any:
-        keys = jax.random.split(jax.random.wrap_key_data(key_data), len(estimators))
-        means, new_states = [], []
-        for estimator, state, key, own in zip(estimators, states, keys, indices, strict=True):
-            estimates, state = jax.vmap(estimator.estimate, (None, 0, 0))(outer.theta, state, _particle_keys(key, own))
-            means.append(mean_over_particles(estimates, self.shaping))
-            new_states.append(state)
-        gradients, metrics = jax.tree.map(lambda *x: jnp.stack(x), *means)
+        def step(i: jax.Array, outer: OuterState, states: Any) -> Any:
+            key = jax.random.fold_in(jax.random.wrap_key_data(key_data), first + i)
+            return self._step_on_device(estimators, outer, states, key, indices)
+
+        def next_step(i: jax.Array, carry: Any) -> Any:
+            *before, metrics = carry
+            *after, own = step(i, *before)
+            return *after, jax.tree.map(lambda all_, x: all_.at[i].set(x), metrics, own)
+
+        shapes = jax.eval_shape(step, first, outer, states)[2]
+        metrics = jax.tree.map(lambda x: jnp.zeros((MOST, *x.shape), x.dtype), shapes)
+        return jax.lax.fori_loop(0, count, next_step, (outer, states, metrics))
+
+    def _step_on_device(self, estimators: Any, outer: OuterState, states: Any, key: jax.Array, indices: Any) -> Any:
+        keys = jax.random.split(key, len(estimators))
+        found = [
+            jax.vmap(estimator.estimate, (None, 0, 0))(outer.theta, state, _particle_keys(key, own))
+            for estimator, state, key, own in zip(estimators, states, keys, indices, strict=True)
+        ]
+        estimates, new_states = zip(*found, strict=True)
+        gradients, metrics = means_over_particles(estimates, self.shaping)
         live = metrics["dropped"] < self.particles
         gradient, metrics["gradient_norm_of_family"] = self._mix(gradients, live)
         updates, opt_state = self.outer_optimizer.update(gradient, outer.opt_state, outer.theta)
@@ -144,7 +180,7 @@ class OuterSteps:
             "update_norm": optax.tree.norm(updates),
             "theta_norm": optax.tree.norm(outer.theta),
         }
-        return outer, tuple(new_states), metrics
+        return outer, new_states, metrics
 
     def _mix(self, gradients: Any, live: jax.Array) -> tuple[Theta, jax.Array]:
         """The weighted mean of the components' gradients, and the norm of each; only live components have a say."""
@@ -161,17 +197,22 @@ def _particle_keys(key: jax.Array, indices: jax.Array) -> jax.Array:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, indices)
 
 
-def mean_over_particles(estimates: Estimate, shaping: Shaping = "none") -> tuple[Theta, dict[str, jax.Array]]:
-    """Mean gradient and metrics over all particles of all devices, each weighted by its inner steps.
+def means_over_particles(estimates: Sequence[Estimate], shaping: Shaping = "none") -> tuple[Theta, dict[str, Any]]:
+    """Mean gradients and metrics of components, over all particles of all devices, each weighted by its inner steps.
 
-    Dropped particles have weight 0: they take no part in the mean, and the metric `dropped` counts them.
+    Their leading axis is that of components. Dropped particles have weight 0: they take no part in the mean, and the
+    metric `dropped` counts them.
     """
+    here = [_sums(own, shaping) for own in estimates]
+    weights, sums, counts = _over_devices(jax.tree.map(lambda *x: jnp.stack(x), *here))
+    totals = jnp.maximum(weights, 1)
+    gradients, metrics = jax.tree.map(lambda x: (x.T / totals.astype(x.dtype)).T, sums)
+    return gradients, metrics | counts
+
+
+def _sums(estimates: Estimate, shaping: Shaping) -> tuple[jax.Array, tuple[Theta, dict[str, Any]], dict[str, Any]]:
+    """Over the particles of this device: of weights, of weighted gradients and metrics, and of counts."""
     weight = estimates.weight.astype(jnp.float32)
-    total = jax.lax.psum(weight.sum(), AXIS)
-
-    def mean(x: jax.Array) -> jax.Array:
-        return jax.lax.psum(jnp.tensordot(weight.astype(x.dtype), x, 1), AXIS) / jnp.maximum(total, 1).astype(x.dtype)
-
     if shaping != "none":
         here = jax.lax.axis_index(AXIS) * weight.size
         differences, weights = jax.lax.all_gather((estimates.difference, weight), AXIS, tiled=True)
@@ -180,4 +221,16 @@ def mean_over_particles(estimates: Estimate, shaping: Shaping = "none") -> tuple
     gradients = jax.vmap(lambda estimate: estimate.gradient)(estimates)
     metrics = {"loss": estimates.loss} | {name: estimates.metrics[name] for name in ("objective", "clipped")}
     counts = {name: estimates.metrics[name].sum() for name in ("dropped", "overflow", "underflow", "inner_steps")}
-    return jax.tree.map(mean, gradients), jax.tree.map(mean, metrics) | jax.lax.psum(counts, AXIS)
+    weighted = jax.tree.map(lambda x: jnp.tensordot(weight.astype(x.dtype), x, 1), (gradients, metrics))
+    return weight.sum(), weighted, counts
+
+
+def _over_devices(tree: Any) -> Any:
+    """The sum over devices of every leaf, as one array for each dtype: CPU devices wait for each other at each."""
+    leaves, structure = jax.tree.flatten(tree)
+    for dtype in dict.fromkeys(x.dtype for x in leaves):
+        alike = [i for i, x in enumerate(leaves) if x.dtype == dtype]
+        flat, restore = ravel_pytree([leaves[i] for i in alike])
+        for i, x in zip(alike, restore(jax.lax.psum(flat, AXIS)), strict=True):
+            leaves[i] = x
+    return jax.tree.unflatten(structure, leaves)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,14 @@ from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.health import Health
 from learned_opt.meta_train.interrupt import Interruptible
 from learned_opt.meta_train.metrics import MetricsWriter, ProgressReport
-from learned_opt.meta_train.parallel import Component, OuterState, OuterSteps
+from learned_opt.meta_train.parallel import MOST, Component, OuterState, OuterSteps
 from learned_opt.meta_train.perturbation import Perturbation
 from learned_opt.meta_train.run_directory import circumstances, open_run_directory
 from learned_opt.meta_train.unroll import Unroller
 from learned_opt.tasks import registry as task_registry
 
 SMOOTHING = 50  # outer steps over which the loss on the screen is averaged
+TOGETHER = 0.25  # seconds of outer steps that go in one call, about
 
 
 class MetaTrainer:
@@ -93,31 +95,40 @@ class MetaTrainer:
             Interruptible() as signals,
             ProgressReport(self.console, config.steps, first) as report,
         ):
-            for step in range(first, config.steps):
-                outer, states, raw_metrics = self.outer_steps.step(
-                    outer, states, jax.random.fold_in(self.key, 2 + step)
-                )
-                metrics = self._read(raw_metrics, step)
-                writer.write(step, metrics)
-                if metrics["skipped"]:
-                    self.console.print(f"outer step {step + 1} skipped: no particle is finite")
-                self.health.raise_if_hopeless(step + 1, store.newest_path)
-                losses = [*losses, *([] if metrics["skipped"] else [metrics["loss"]])][-SMOOTHING:]
-                if step == first:
+            done, count = first, 1
+            while done < config.steps:
+                called = time.monotonic()
+                outer, states, raw = self.outer_steps.run(outer, states, self.key, 2 + done, count)
+                for step, metrics in enumerate(self._read(raw, done, count), done):
+                    writer.write(step, metrics)
+                    if metrics["skipped"]:
+                        self.console.print(f"outer step {step + 1} skipped: no particle is finite")
+                    else:
+                        losses = [*losses, metrics["loss"]][-SMOOTHING:]
+                    self.health.raise_if_hopeless(step + 1, store.newest_path)
+                if done == first:
                     report.first_step_done(time.monotonic() - started)
-                report.step_done(step + 1, metrics["inner_steps"], float(np.mean(losses or [np.nan])))
-                elapsed = seconds + time.monotonic() - started
+                    called = time.monotonic() - TOGETHER
+                done += count
+                report.step_done(done, metrics["inner_steps"], float(np.mean(losses or [np.nan])))
                 # None while a family is unwell, so that the newest checkpoint is one to restart from.
-                due = (step + 1) % config.checkpoint_every == 0 and self.health.well
-                if signals.received or due or step + 1 == config.steps:
+                due = done % config.checkpoint_every == 0 and self.health.well
+                if signals.received or due or done == config.steps:
                     writer.flush()
-                    self._save(store, step + 1, outer, states, elapsed)
-                signals.raise_if_received(f"saved after outer step {step + 1} of {config.steps}")
+                    self._save(store, done, outer, states, seconds + time.monotonic() - started)
+                signals.raise_if_received(f"saved after outer step {done} of {config.steps}")
+                paced = round(count * TOGETHER / (time.monotonic() - called))
+                until_due = config.checkpoint_every - done % config.checkpoint_every
+                count = min(max(paced, 1), MOST, until_due, max(config.steps - done, 1))
         return outer, seconds + time.monotonic() - started
 
-    def _read(self, raw: dict[str, Any], step: int) -> dict[str, float]:
-        """Metrics as Python numbers; waiting for them is what bounds the number of steps in flight to one."""
-        metrics = jax.device_get(raw)
+    def _read(self, raw: dict[str, Any], first: int, count: int) -> Iterator[dict[str, float]]:
+        """Metrics of every outer step of a call as Python numbers."""
+        found = jax.device_get(raw)
+        for i in range(count):
+            yield self._numbers({name: values[i] for name, values in found.items()}, first + i)
+
+    def _numbers(self, metrics: dict[str, Any], step: int) -> dict[str, float]:
         families = {name: value for name, value in metrics.items() if np.ndim(value)}
         live = families["dropped"] < self.outer_steps.particles
         values = {name: float(value) for name, value in metrics.items() if not np.ndim(value)}

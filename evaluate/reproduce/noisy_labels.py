@@ -80,7 +80,7 @@ def meta_train(family: Supervised, validate: bool, seed: int) -> Theta:
     theta = OPTIMIZER.init(key)
     outer, states = outer_steps.init_outer(theta), outer_steps.init(key, theta)
     for i in range(OUTER_STEPS):
-        outer, states, _ = outer_steps.step(outer, states, jax.random.fold_in(key, i))
+        outer, states, _ = outer_steps.step(outer, states, key, i)
     return outer.theta
 
 

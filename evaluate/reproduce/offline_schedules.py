@@ -145,5 +145,5 @@ def in_truncations(estimator: EstimatorName, problems: int, seed: int) -> Chosen
     key = jax.random.key(seed)
     outer, states = steps.init_outer(start()), steps.init(key, start())
     for i in range(updates):
-        outer, states, _ = steps.step(outer, states, jax.random.fold_in(key, i))
+        outer, states, _ = steps.step(outer, states, key, i)
     return chosen(outer.theta)

@@ -12,6 +12,7 @@ import optax
 import pytest
 from rich.console import Console
 
+from learned_opt.meta_train import trainer
 from learned_opt.meta_train.config import Config
 from learned_opt.meta_train.health import PATIENCE, Health
 from learned_opt.meta_train.parallel import Component, OuterSteps
@@ -93,9 +94,9 @@ def failing_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: float) -
         devices=1,
     )
     text = io.StringIO()
-    trainer = MetaTrainer(config, tmp_path / "run", Console(file=text, width=200))
+    meta_trainer = MetaTrainer(config, tmp_path / "run", Console(file=text, width=200))
     with pytest.raises(FloatingPointError) as error:
-        trainer.train()
+        meta_trainer.train()
     return text.getvalue(), error.value
 
 
@@ -115,15 +116,16 @@ def test_ten_skipped_steps_end_the_run(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_checkpoint_before_the_trouble_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inner problems break from outer step 8 on; checkpoints are due every 3."""
-    step = OuterSteps.step
+    run = OuterSteps.run
 
-    def breaking(self: OuterSteps, outer: Any, states: Any, key: jax.Array) -> Any:
-        self.count = getattr(self, "count", 0) + 1
-        if self.count >= 8:
+    def breaking(self: OuterSteps, outer: Any, states: Any, key: jax.Array, first: int, count: int) -> Any:
+        self.done = getattr(self, "done", 0) + count
+        if self.done >= 8:
             states = jax.tree.map(lambda x: x * jnp.nan if jnp.issubdtype(x.dtype, jnp.floating) else x, states)
-        return step(self, outer, states, key)
+        return run(self, outer, states, key, first, count)
 
-    monkeypatch.setattr(OuterSteps, "step", breaking)
+    monkeypatch.setattr(trainer, "TOGETHER", 0)  # every outer step in a call of its own
+    monkeypatch.setattr(OuterSteps, "run", breaking)
     printed, error = failing_run(tmp_path, monkeypatch, start=1.0)
     assert str(error) == (
         "outer step 17: no particle of quadratic has been finite for 10 outer steps; "

@@ -17,7 +17,7 @@ import optax
 import pytest
 
 from learned_opt.errors import UsageError
-from learned_opt.meta_train.parallel import Component, OuterSteps, mean_over_particles
+from learned_opt.meta_train.parallel import Component, OuterSteps, means_over_particles
 from learned_opt.meta_train.pes import PES
 from learned_opt.meta_train.shaping import Shaping, shape
 from learned_opt.meta_train.truncated_backprop import TruncatedBackprop
@@ -86,6 +86,25 @@ def test_queued_steps_do_not_hang(tmp_path: Path) -> None:
     assert np.isfinite(found["loss"])
 
 
+def test_steps_in_one_call_are_those_in_several(chain: Any) -> None:
+    """Bit for bit, metrics too, by one program."""
+    outer_steps = OuterSteps([Component(PES(unroller=chain(4, 2)), 4)], optax.adam(1e-3))
+    key = jax.random.key(1)
+
+    def after(*counts: int) -> Any:
+        theta, first, found = {"drift": jnp.zeros(())}, 0, []
+        outer, states = outer_steps.init_outer(theta), outer_steps.init(jax.random.key(0), theta)
+        for count in counts:
+            outer, states, metrics = outer_steps.run(outer, states, key, first, count)
+            found += [{name: values[i] for name, values in jax.device_get(metrics).items()} for i in range(count)]
+            first += count
+        return jax.device_get((outer, outer_steps.gather(states))), found
+
+    expected = after(1, 1, 1, 1, 1, 1, 1)
+    for counts in ((7,), (2, 4, 1)):
+        jax.tree.map(np.testing.assert_array_equal, after(*counts), expected)
+
+
 def test_the_second_step_does_not_compile(chain: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Results are placed as arguments are; a restored state too."""
     outer_steps = OuterSteps([Component(PES(unroller=chain(4, 2)), 4)], optax.adam(1e-3))
@@ -94,7 +113,7 @@ def test_the_second_step_does_not_compile(chain: Any, caplog: pytest.LogCaptureF
     with jax.log_compiles(True), caplog.at_level(logging.WARNING):
         outer, states, _ = outer_steps.step(outer, states, jax.random.key(0))
         assert compilations(caplog) == 1
-        outer, states, _ = outer_steps.step(outer, states, jax.random.key(1))
+        outer, states, _ = outer_steps.run(outer, states, jax.random.key(1), 1, 3)
         states = outer_steps.scatter(outer_steps.gather(states))
         outer = outer_steps.replicate(jax.device_get(outer))
         outer_steps.step(outer, states, jax.random.key(2))
@@ -115,7 +134,7 @@ def test_dropped_particles_leave_the_mean_of_the_others(chain: Any) -> None:
     gradient, metrics = mean(estimates)
     broken = np.asarray(states.problem.task_params)
     assert 0.3 < broken.mean() < 0.7
-    assert metrics["dropped"] == broken.sum()
+    np.testing.assert_array_equal(metrics["dropped"], [[broken.sum()]])
     without = jax.tree.map(lambda x: x[~broken], estimates)
     np.testing.assert_array_equal(gradient["drift"], mean(without)[0]["drift"])
     assert np.isfinite(metrics["loss"]).all()
@@ -123,7 +142,7 @@ def test_dropped_particles_leave_the_mean_of_the_others(chain: Any) -> None:
 
 def mean(estimates: Any) -> tuple[Any, dict[str, Any]]:
     """Over particles on one device."""
-    return jax.device_get(jax.pmap(mean_over_particles, "devices")(jax.tree.map(lambda x: x[None], estimates)))
+    return jax.device_get(jax.pmap(means_over_particles, "devices")((jax.tree.map(lambda x: x[None], estimates),)))
 
 
 @pytest.mark.parametrize("shaping", ["none", "sign", "rank"])
@@ -137,9 +156,9 @@ def test_shaping_is_among_all_particles_of_all_devices(chain: Any, shaping: Shap
     expected = np.average(shaped, weights=estimates.weight)
     for devices in (1, 2, 4):
         split = jax.tree.map(lambda x, n=devices: x.reshape(n, -1), estimates)
-        function = functools.partial(mean_over_particles, shaping=shaping)
-        gradient, _ = jax.vmap(function, axis_name="devices")(split)
-        np.testing.assert_allclose(gradient["drift"], np.full(devices, expected), rtol=1e-5)
+        function = functools.partial(means_over_particles, shaping=shaping)
+        gradient, _ = jax.vmap(function, axis_name="devices")((split,))
+        np.testing.assert_allclose(gradient["drift"], np.full((devices, 1), expected), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("normalise", "expected"), [(False, (2.5 + 3 * 3.5) / 4), (True, 1.0)])
