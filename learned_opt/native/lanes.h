@@ -1,4 +1,4 @@
-// Sixteen float32 numbers at once, on any processor: compilers split them where vectors are shorter.
+// A vector of float32 numbers as long as the processor's, and what is done to one.
 
 #pragma once
 
@@ -6,15 +6,23 @@
 #include <cstdint>
 #include <cstring>
 
-#ifdef __AVX512F__
+#ifdef __SSE2__
 #include <immintrin.h>
 #endif
 
 #define INLINE inline __attribute__((always_inline))
 
-constexpr int64_t kLanes = 16;
-typedef float Lanes __attribute__((vector_size(4 * kLanes)));
-typedef int32_t Ints __attribute__((vector_size(4 * kLanes)));
+#if defined(__AVX512F__) && defined(__AVX512DQ__)
+#define LANES 16
+#elif defined(__AVX2__)
+#define LANES 8
+#else
+#define LANES 4
+#endif
+
+constexpr int64_t kLanes = LANES;
+typedef float Lanes __attribute__((vector_size(4 * LANES)));
+typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 
 INLINE Lanes Fill(float x) { return x - Lanes{}; }
 
@@ -26,73 +34,93 @@ INLINE Lanes Load(const float* from) {
 
 INLINE void Store(float* to, Lanes x) { std::memcpy(to, &x, sizeof(x)); }
 
-#ifdef __AVX512F__
+#if LANES == 16
 INLINE __mmask16 Mask(int64_t count) { return static_cast<__mmask16>((1u << count) - 1); }
+#elif LANES == 8
+INLINE __m256i Mask(int64_t count) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(static_cast<int>(count)), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
 #endif
 
 // The first `count` numbers, and zeros.
 INLINE Lanes Load(const float* from, int64_t count) {
   if (count >= kLanes) return Load(from);
-#ifdef __AVX512F__
+#if LANES == 16
   return (Lanes)_mm512_maskz_loadu_ps(Mask(count), from);
+#elif LANES == 8
+  return (Lanes)_mm256_maskload_ps(from, Mask(count));
 #else
   Lanes found{};
-  std::memcpy(&found, from, 4 * count);
+  for (int64_t i = 0; i < count; ++i) found[i] = from[i];
   return found;
 #endif
 }
 
 INLINE void Store(float* to, Lanes x, int64_t count) {
   if (count >= kLanes) return Store(to, x);
-#ifdef __AVX512F__
+#if LANES == 16
   _mm512_mask_storeu_ps(to, Mask(count), (__m512)x);
+#elif LANES == 8
+  _mm256_maskstore_ps(to, Mask(count), (__m256)x);
 #else
-  std::memcpy(to, &x, 4 * count);
+  for (int64_t i = 0; i < count; ++i) to[i] = x[i];
 #endif
 }
 
 // With zeros from the lane `count` on.
 INLINE Lanes First(Lanes x, int64_t count) {
   if (count >= kLanes) return x;
-#ifdef __AVX512F__
+#if LANES == 16
   return (Lanes)_mm512_maskz_mov_ps(Mask(count), (__m512)x);
+#elif LANES == 8
+  return (Lanes)_mm256_and_ps((__m256)x, (__m256)Mask(count));
 #else
-  Lanes found{};
-  std::memcpy(&found, &x, 4 * count);
-  return found;
+  for (int64_t i = count; i < kLanes; ++i) x[i] = 0;
+  return x;
 #endif
 }
 
 INLINE float Total(Lanes x) {
+#if LANES == 16
   x += __builtin_shufflevector(x, x, 8, 9, 10, 11, 12, 13, 14, 15, 8, 9, 10, 11, 12, 13, 14, 15);
   x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7);
-  x += __builtin_shufflevector(x, x, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3, 2, 3);
-  return x[0] + x[1];
+#elif LANES == 8
+  x += __builtin_shufflevector(x, x, 4, 5, 6, 7, 4, 5, 6, 7);
+#endif
+  return (x[0] + x[1]) + (x[2] + x[3]);
 }
 
-// A NaN stays.
+// Intrinsics return their second argument where one is NaN, so that a NaN stays.
 INLINE Lanes Rectified(Lanes x) {
-#ifdef __AVX512F__
+#if LANES == 16
   return (Lanes)_mm512_max_ps(_mm512_setzero_ps(), (__m512)x);
+#elif LANES == 8
+  return (Lanes)_mm256_max_ps(_mm256_setzero_ps(), (__m256)x);
+#elif defined(__SSE2__)
+  return (Lanes)_mm_max_ps(_mm_setzero_ps(), (__m128)x);
 #else
   return 0.0f > x ? Lanes{} : x;
 #endif
 }
 
-// To a few units in the last place, of positive numbers.
+// To a few units in the last place, of positive numbers: an estimate and a step of Newton's method.
 INLINE Lanes InverseRoot(Lanes x) {
-#ifdef __AVX512F__
+#if LANES == 16
   const Lanes y = (Lanes)_mm512_rsqrt14_ps((__m512)x);
-  return y + 0.5f * y * (1.0f - x * y * y);  // a step of Newton's method
+#elif LANES == 8
+  const Lanes y = (Lanes)_mm256_rsqrt_ps((__m256)x);
+#elif defined(__SSE2__)
+  const Lanes y = (Lanes)_mm_rsqrt_ps((__m128)x);
 #else
-  for (int i = 0; i < kLanes; ++i) x[i] = 1.0f / std::sqrt(x[i]);
-  return x;
+  Lanes y;
+  for (int i = 0; i < kLanes; ++i) y[i] = 1.0f / std::sqrt(x[i]);
 #endif
+  return y + 0.5f * y * (1.0f - x * y * y);
 }
 
 // 2^x as 2^n 2^r with |r| <= 1/2, to a few units in the last place. A NaN stays.
 INLINE Lanes Exp2(Lanes x) {
-#ifdef __AVX512DQ__
+#if LANES == 16
   const Lanes r = (Lanes)_mm512_reduce_ps((__m512)x, 0), n = x - r;  // of infinity r is 0
 #else
   x = x > 300.0f ? Fill(300.0f) : x;
@@ -108,7 +136,7 @@ INLINE Lanes Exp2(Lanes x) {
   p = p * r + 2.40226507e-1f;
   p = p * r + 6.93147181e-1f;
   p = p * r + 1.0f;
-#ifdef __AVX512DQ__
+#if LANES == 16
   return (Lanes)_mm512_scalef_ps((__m512)p, (__m512)n);
 #else
   // In four factors, as 2^n itself is no float32 where the result is infinite or not normal.
