@@ -17,12 +17,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import jaxlib
 import numpy as np
 
 from learned_opt import alignment, cache, errors, features, orthogonal, statistics
 from learned_opt import nominal as directions
 from learned_opt.base import Theta
 from learned_opt.statistics import Decays, Statistics
+from learned_opt.steps import Preconditioner
 
 if TYPE_CHECKING:
     from learned_opt.star import Star
@@ -31,7 +33,6 @@ SWITCH = "LEARNED_OPT_NATIVE"  # an environment variable: 0 for the plain path
 SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-w")
 HIDDEN, HEADS = (4, 4), 4  # of the network it is written for
-PRECONDITIONERS = ("none", "second-moment", "rms")
 
 Result = tuple[jax.Array, Any, Any, Statistics]
 
@@ -103,7 +104,7 @@ def propose(
     )
     switches = (
         *(param.size, *layout, get_args(directions.Nominal).index(nominal)),
-        *(PRECONDITIONERS.index(star.preconditioner), star.learned_magnitude, star.aligned, apart),
+        *(get_args(Preconditioner).index(star.preconditioner), star.learned_magnitude, star.aligned, apart),
     )
     numbers = (
         *(star.step_scale, star.nominal_scale, star.exponent_scale, star.weight_decay, star.clipping_threshold),
@@ -161,7 +162,7 @@ def compiled(compiler: str) -> Path:
     include = f"-I{jax.ffi.include_dir()}"
     machine = _output(compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull)
     sources = [source.read_bytes() for source in sorted(SOURCES.iterdir())]
-    content = b"".join([machine.encode(), jax.__version__.encode(), *sources])
+    content = b"".join([machine.encode(), jaxlib.__version__.encode(), *sources])
     path = cache.cache_dir() / f"star_{hashlib.sha256(content).hexdigest()[:16]}.so"
     if not path.exists():
         cache.folder(path.parent)

@@ -2,7 +2,7 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,8 +13,8 @@ from learned_opt.alignment import Products
 from learned_opt.base import Theta, working_dtype
 from learned_opt.nominal import Nominal
 from learned_opt.statistics import Decays, Statistics
+from learned_opt.steps import Preconditioner
 
-Preconditioner = Literal["none", "second-moment", "rms"]
 SMALLEST_SIZE = 0.01  # of a tensor, for relative steps: one that starts at zero must move too
 # Early decay falls as (1 + t / FADING)^-FADE: it keeps weights small while they find what they fit, and is gone before
 # it would hold up a loss that nears zero.

@@ -1,6 +1,6 @@
 """What STAR does to one tensor before any control: its statistics, features, network and heads, as XLA makes them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from learned_opt.statistics import Decays, Statistics
 if TYPE_CHECKING:
     from learned_opt.star import Star
 
+Preconditioner = Literal["none", "second-moment", "rms"]
 # In which order squares are summed, the 28 of features and that of the direction: a division goes into memory if loops
 # share it, so what is divided by the second moment stands together, then what is made of momenta, and of the gradient.
 SUMMED = (5, 6, 7, 8, 9, features.PER_PARAMETER, 2, 3, 4, 25, 26, 27, 0, 1, 10, 11, 12, *range(13, 25))
