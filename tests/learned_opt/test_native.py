@@ -4,7 +4,7 @@ import functools
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,16 +91,21 @@ def test_equals_the_plain_path(options: str, plainly: Callable[..., Any]) -> Non
 
 
 @pytest.fixture
-def compiled_for(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+def forget(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """What was made is made again, until the test ends: XLA takes each library once."""
+    return lambda: monkeypatch.setattr(native, "_made", functools.cache(native._made.__wrapped__))
+
+
+@pytest.fixture
+def compiled_for(monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]) -> Callable[[str], None]:
     """Makes the machine code for another processor."""
 
     def compile_for(machine: str) -> None:
         flags = [f"-march={machine}" if flag == "-march=native" else flag for flag in native.FLAGS]
         monkeypatch.setattr(native, "FLAGS", tuple(flags))
-        native._made.cache_clear()
+        forget()
 
-    yield compile_for
-    native._made.cache_clear()
+    return compile_for
 
 
 @pytest.mark.skipif((platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="another machine")
@@ -187,18 +192,9 @@ def test_float64_and_other_networks_are_left_to_xla() -> None:
         assert not native.suits(star, jnp.ones((8, 40)))
 
 
-@pytest.fixture
-def anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> Iterator[None]:
-    """Nothing has been compiled yet."""
-    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
-    native._made.cache_clear()
-    yield
-    native._made.cache_clear()
-
-
-@pytest.mark.usefixtures("anew")
-def test_is_compiled_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And found in the cache folder by the next process, with nothing else left there."""
+    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
     compiler = native.compiler()
     made = native.compiled(compiler)
     assert list((tmp_path / "cache").iterdir()) == [made]
@@ -209,17 +205,20 @@ def test_is_compiled_once(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert not any("-o" in command for command in seen)
 
 
-@pytest.mark.usefixtures("anew")
-def test_without_it_there_is_the_plain_path(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_it_there_is_the_plain_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forget: Callable[[], None]
+) -> None:
     """Switched off, no compiler, and one that cannot compile, which is said."""
+    monkeypatch.setenv("LEARNED_OPT_CACHE", str(tmp_path / "cache"))
+    forget()
     with monkeypatch.context() as patch:
         patch.setenv(native.SWITCH, "0")
         assert (native.target(), native.status()) == (None, "XLA, as LEARNED_OPT_NATIVE is 0")
-    native._made.cache_clear()
+    forget()
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "which", lambda _: None)
         assert (native.target(), native.status()) == (None, "XLA, as there is no C++ compiler")
-    native._made.cache_clear()
+    forget()
     broken = tmp_path / "c++"
     broken.write_text("#!/bin/sh\necho 'fatal error: no such thing' >&2\nexit 1\n")
     broken.chmod(0o755)
