@@ -2,8 +2,9 @@
 
 The plain path writes and reads what XLA cannot fuse across reductions over the tensor. Here features live in registers
 in both passes: the first updates momenta and second moment and adds up the squares of the features, the second makes
-the features again and runs the network. Row and column means of squares, small, are left to XLA. Used on GPUs; other
-backends and derivatives take the plain path, which it equals (tests run it in interpret mode).
+the features again and runs the network. Row and column means of squares, small, are left to XLA. Used on GPUs; CPUs
+have machine code (`native.py`), other backends and derivatives take the plain path, which it equals (tests run it in
+interpret mode).
 """
 
 import functools
