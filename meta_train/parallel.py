@@ -148,16 +148,15 @@ class OuterSteps:
         count: jax.Array,
         indices: Any,
     ) -> Any:
-        def step(i: jax.Array, outer: OuterState, states: Any) -> Any:
-            key = jax.random.fold_in(jax.random.wrap_key_data(key_data), first + i)
-            return self._step_on_device(estimators, outer, states, key, indices)
+        key = jax.random.wrap_key_data(key_data)
+        step = jax.jit(self._step_on_device)  # traced once, for its shapes and in the loop: that takes seconds
 
         def next_step(i: jax.Array, carry: Any) -> Any:
-            *before, metrics = carry
-            *after, own = step(i, *before)
-            return *after, jax.tree.map(lambda all_, x: all_.at[i].set(x), metrics, own)
+            outer, states, metrics = carry
+            outer, states, own = step(estimators, outer, states, jax.random.fold_in(key, first + i), indices)
+            return outer, states, jax.tree.map(lambda all_, x: all_.at[i].set(x), metrics, own)
 
-        shapes = jax.eval_shape(step, first, outer, states)[2]
+        shapes = jax.eval_shape(step, estimators, outer, states, key, indices)[2]
         metrics = jax.tree.map(lambda x: jnp.zeros((MOST, *x.shape), x.dtype), shapes)
         return jax.lax.fori_loop(0, count, next_step, (outer, states, metrics))
 

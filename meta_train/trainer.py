@@ -95,9 +95,9 @@ class MetaTrainer:
             Interruptible() as signals,
             ProgressReport(self.console, config.steps, first) as report,
         ):
-            done, count = first, 1
+            done, each = first, math.inf  # seconds of an outer step; the first, which compiles, goes alone
             while done < config.steps:
-                called = time.monotonic()
+                count, called = self._together(done, each), time.monotonic()
                 outer, states, raw = self.outer_steps.run(outer, states, self.key, 2 + done, count)
                 for step, metrics in enumerate(self._read(raw, done, count), done):
                     writer.write(step, metrics)
@@ -108,8 +108,7 @@ class MetaTrainer:
                     self.health.raise_if_hopeless(step + 1, store.newest_path)
                 if done == first:
                     report.first_step_done(time.monotonic() - started)
-                    called = time.monotonic() - TOGETHER
-                done += count
+                done, each = done + count, (time.monotonic() - called) / count
                 report.step_done(done, metrics["inner_steps"], float(np.mean(losses or [np.nan])))
                 # None while a family is unwell, so that the newest checkpoint is one to restart from.
                 due = done % config.checkpoint_every == 0 and self.health.well
@@ -117,10 +116,12 @@ class MetaTrainer:
                     writer.flush()
                     self._save(store, done, outer, states, seconds + time.monotonic() - started)
                 signals.raise_if_received(f"saved after outer step {done} of {config.steps}")
-                paced = round(count * TOGETHER / (time.monotonic() - called))
-                until_due = config.checkpoint_every - done % config.checkpoint_every
-                count = min(max(paced, 1), MOST, until_due, max(config.steps - done, 1))
         return outer, seconds + time.monotonic() - started
+
+    def _together(self, done: int, seconds: float) -> int:
+        """How many outer steps go in the next call, where one takes so many seconds; calls end at checkpoints."""
+        until_due = self.config.checkpoint_every - done % self.config.checkpoint_every
+        return max(1, min(round(TOGETHER / seconds), MOST, until_due, self.config.steps - done))
 
     def _read(self, raw: dict[str, Any], first: int, count: int) -> Iterator[dict[str, float]]:
         """Metrics of every outer step of a call as Python numbers."""
