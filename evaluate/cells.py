@@ -15,6 +15,7 @@ import jaxlib
 import numpy as np
 
 from learned_opt import errors
+from learned_opt.cache import cache_dir
 from learned_opt.tasks import cache
 
 FORMAT = 1  # of the files
@@ -47,7 +48,7 @@ class Store:
         Raises:
             UsageError: the directory cannot be made.
         """
-        self.directory = directory or cache.cache_dir() / "benchmark"
+        self.directory = directory or cache_dir() / "benchmark"
         self.counts = {"ran": 0, "cached": 0, "damaged": 0}
         with errors.of_system(f"{self.directory}: cannot be made a directory for runs"):
             self.directory.mkdir(parents=True, exist_ok=True)

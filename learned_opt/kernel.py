@@ -22,6 +22,7 @@ from learned_opt import alignment, features, network, nominal, statistics, steps
 from learned_opt.base import Theta
 from learned_opt.network import Layer
 from learned_opt.statistics import Decays, Statistics
+from learned_opt.steps import Result
 
 if TYPE_CHECKING:
     from learned_opt.star import Star
@@ -31,13 +32,10 @@ SMALLEST = 1 << 14  # parameters below which two launches cost more than they sa
 FEATURES = features.PER_PARAMETER
 SUMS = FEATURES + 1 + 7  # of squares of the features and of the Adam-AggMo direction; of the alignment's products
 
-Result = tuple[jax.Array, Any, Any, Statistics]
-
 
 def suits(star: "Star", param: jax.Array) -> bool:
     """Whether the kernels can do it: matrices of float32, large enough, with heads that are not averaged."""
-    averaged = star.average_magnitude or star.average_nominal_magnitude or star.normalised
-    whole = averaged or star.nominal == "orthogonal"
+    whole = steps.averaged(star) or star.nominal == "orthogonal"
     return param.ndim > 1 and param.size >= SMALLEST and param.dtype == jnp.float32 and not whole
 
 

@@ -13,18 +13,19 @@ import subprocess
 import tempfile
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
-from learned_opt import alignment, cache, errors, features, orthogonal, statistics
+from learned_opt import alignment, cache, errors, features, orthogonal, statistics, steps
+from learned_opt import network as networks
 from learned_opt import nominal as directions
 from learned_opt.base import Theta
 from learned_opt.statistics import Decays, Statistics
-from learned_opt.steps import Preconditioner
+from learned_opt.steps import Preconditioner, Result
 
 if TYPE_CHECKING:
     from learned_opt.star import Star
@@ -33,8 +34,6 @@ SWITCH = "LEARNED_OPT_NATIVE"  # an environment variable: 0 for the plain path
 SOURCES = Path(__file__).parent / "native"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fno-math-errno", "-fPIC", "-shared", "-w")
 HIDDEN, HEADS = (4, 4), 4  # of the network it is written for
-
-Result = tuple[jax.Array, Any, Any, Statistics]
 
 
 class Layout(NamedTuple):
@@ -47,8 +46,7 @@ class Layout(NamedTuple):
 
 def suits(star: "Star", param: jax.Array) -> bool:
     """Whether it can: float32, the usual network, no averages over heads, the two largest dimensions last."""
-    averaged = star.average_magnitude or star.average_nominal_magnitude or star.normalised
-    ours = star.hidden == HIDDEN and not averaged and param.dtype == jnp.float32 and param.size > 0
+    ours = star.hidden == HIDDEN and not steps.averaged(star) and param.dtype == jnp.float32 and param.size > 0
     return ours and _layout(param.shape) is not None and target() is not None
 
 
@@ -68,13 +66,13 @@ def scalars(star: "Star", network: Theta, decay: Decays, count: jax.Array) -> ja
     t = count.astype(jnp.float32)
     keep = jnp.concatenate([decay.momenta, decay.second_moment[None], decay.factored])
     unbias = 1 / (1 - keep**t) if star.bias_correction else jnp.ones_like(keep)
-    layers = [jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), network[f"layer_{i}"]) for i in range(3)]
-    weights, of_time = jnp.split(layers[0]["weights"], [features.PER_PARAMETER])
-    bias = layers[0]["biases"] + features.time_features(count, jnp.dtype(jnp.float32)) @ of_time
+    time = features.time_features(count, t.dtype)
+    # Scales are known, and folded in, only where the sums over a tensor are.
+    first, second, last = networks.folded(network, jnp.ones(features.PER_PARAMETER, t.dtype), time)
     missing = (0, HEADS - len(star.heads))
     parts = [
-        *(keep, unbias, star.early_share(t), weights, bias, layers[1]["weights"].T, layers[1]["biases"]),
-        *(jnp.pad(layers[2]["weights"].T, (missing, (0, 0))), jnp.pad(layers[2]["biases"], missing)),
+        *(keep, unbias, star.early_share(t), *first, second.weights.T, second.biases),
+        *(jnp.pad(last.weights.T, (missing, (0, 0))), jnp.pad(last.biases, missing)),
     ]
     return jnp.concatenate([jnp.ravel(x) for x in parts])
 
@@ -157,10 +155,10 @@ def compiler() -> str | None:
     return next(filter(None, map(shutil.which, ("c++", "g++", "clang++"))), None)
 
 
-def compiled(compiler: str) -> Path:
-    """The library, from the cache folder or made there: its name stands for all that it is made from."""
+def compiled(command: str) -> Path:
+    """The library by this compiler, from the cache folder or made there: its name stands for all that is in it."""
     include = f"-I{jax.ffi.include_dir()}"
-    machine = _output(compiler, *FLAGS, "-E", "-v", "-x", "c++", os.devnull)
+    machine = _output(command, *FLAGS, "-E", "-v", "-x", "c++", os.devnull)
     sources = [source.read_bytes() for source in sorted(SOURCES.iterdir())]
     content = b"".join([machine.encode(), jaxlib.__version__.encode(), *sources])
     path = cache.cache_dir() / f"star_{hashlib.sha256(content).hexdigest()[:16]}.so"
@@ -168,7 +166,7 @@ def compiled(compiler: str) -> Path:
         cache.folder(path.parent)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             made = Path(folder) / path.name
-            _output(compiler, *FLAGS, include, str(SOURCES / "star.cc"), "-o", str(made))
+            _output(command, *FLAGS, include, str(SOURCES / "star.cc"), "-o", str(made))
             os.replace(made, path)
     return path
 

@@ -36,8 +36,8 @@ class StarState(NamedTuple):
 class Proposal(NamedTuple):
     """What STAR would do to one tensor, a wide dimension last, before the controller has its say.
 
-    step: less the black box and the nominal term. decay: what goes of the tensor with it, below 0, or 0. products: of
-    the gradient and the momenta before it, or (). statistics: new ones, or () where they are known.
+    step: what is added, the black box and the nominal term with a minus. decay: what is added for the weights' decay,
+    or 0. products: of the gradient and the momenta before it, or (). statistics: new ones, or () where they are known.
     """
 
     step: jax.Array

@@ -20,10 +20,12 @@ Preconditioner = Literal["none", "second-moment", "rms"]
 # share it, so what is divided by the second moment stands together, then what is made of momenta, and of the gradient.
 SUMMED = (5, 6, 7, 8, 9, features.PER_PARAMETER, 2, 3, 4, 25, 26, 27, 0, 1, 10, 11, 12, *range(13, 25))
 
+Result = tuple[jax.Array, Any, Any, Statistics]
+
 
 def plain(
     star: "Star", network: Theta, decay: Decays, grad: jax.Array, param: jax.Array, before: Statistics, count: jax.Array
-) -> tuple[jax.Array, Any, Any, Statistics]:
+) -> Result:
     """The step, what is removed or 0, the products or (), and the new statistics."""
     stats = statistics.update(before, grad, decay)
     return *step(star, network, decay, grad, param, before, stats, count), stats
@@ -61,6 +63,11 @@ def step(
 def needs_rms(star: "Star") -> bool:
     """Whether the root mean square of the direction `adam-aggmo` is read."""
     return star.preconditioner == "rms" or star.nominal == "orthogonal" or star.clipping_threshold > 0
+
+
+def averaged(star: "Star") -> bool:
+    """Whether a head is averaged over its tensor, so that no parameter is stepped alone."""
+    return star.average_magnitude or star.average_nominal_magnitude or star.normalised
 
 
 def outcome(

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from learned_opt import errors
+from learned_opt.cache import cache_dir, folder
 from learned_opt.tasks.base import SPLITS, Split
-from learned_opt.tasks.cache import cache_dir, folder
 
 FILE_FORMAT = {"file_format": "array_record"}  # the only format that needs no TensorFlow and loses nothing
 PUBLISHED: dict[Split, str] = {"train": "train", "valid": "validation", "test": "test"}  # what TFDS calls the splits

@@ -42,9 +42,15 @@ OPTIMIZERS = REPRESENTATIVES | {"black-box-mlp": black_box_mlp()} | FLIPPED
 
 
 @pytest.fixture
-def xla_alone(monkeypatch):
-    """STAR's updates as XLA makes them."""
-    monkeypatch.setattr(native, "suits", lambda *_: False)
+def plainly(monkeypatch) -> Callable[..., Any]:
+    """Calls a function with STAR's updates as XLA makes them."""
+
+    def run(function, *args):
+        with monkeypatch.context() as patch:
+            patch.setattr(native, "suits", lambda *_: False)
+            return function(*args)
+
+    return run
 
 
 @pytest.fixture(params=OPTIMIZERS)

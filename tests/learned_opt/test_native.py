@@ -49,18 +49,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def plainly(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a function with XLA alone."""
-
-    def run(function: Callable[..., Any], *args: Any) -> Any:
-        with monkeypatch.context() as patch:
-            patch.setattr(native, "suits", lambda *_: False)
-            return function(*args)
-
-    return run
-
-
 def trained(star: Star, shapes: list[tuple[int, ...]], steps: int = 4) -> Any:
     """Parameters, updates and state after some steps with gradients of all sizes, some of them zero."""
     key = jax.random.key(0)
